@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.archive.bundle import Bundle
-from bundler.archive.members import FileSource, Member
+from bundler.archive.member import FileSource, Member
 from bundler.archive.recipe import Recipe, current_writer
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.writer import write_bundle

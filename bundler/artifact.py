@@ -41,3 +41,8 @@ class Artifact:
     def label(self) -> str:
         """``name-version`` as messages show it."""
         return f"{self.name}-{self.version}"
+
+    @property
+    def is_in_folder(self) -> bool:
+        """Whether it is a conda package of a channel in a folder, locked at a ``file://`` address."""
+        return self.kind == "conda" and urlsplit(self.url).scheme == "file"

@@ -26,8 +26,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from bundler import manifest as manifests
-from bundler.durable import sync_folder
+from bundler.common.durable import write_atomically
 from bundler.errors import InputError, UnknownNameError
+from bundler.store import MIRROR
+from bundler.store import NAME as STORE
+from bundler.workspace import prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,9 +47,11 @@ JOURNAL = f"{STATE}/journal"
 PARTIAL = f"{STATE}/partial"
 CACHE = f"{STATE}/cache"
 RUN = f"{STATE}/run"
-STORE = ".pkg-cache"
-ARTIFACTS = f"{STORE}/mirror"
+ARTIFACTS = f"{STORE}/{MIRROR}"
 WEIGHTS = "weights"
+
+HOME_VARIABLE = "BUNDLER_HOME"
+"""The variable that names the installation, which an installation's own ``bin/bundler`` sets."""
 
 RESERVED = frozenset({STATE, ".pixi", "bin", "runtime"})
 """First path components that a bundle's tree must not hold: the installation makes them itself."""
@@ -162,7 +167,7 @@ class Installation:
 
     def prefix(self, environment: str) -> Path:
         """Return the folder an environment is installed in."""
-        return self.root / ".pixi" / "envs" / environment
+        return prefix_of(self.root, environment)
 
 
 def _environment_words(environment: Environment) -> Iterator[str]:
@@ -213,7 +218,7 @@ def find_installation(start: Path) -> Installation:
         below = [folder for folder in sorted(start.iterdir()) if (folder / RECEIPT).is_file()]
     except OSError:
         below = []
-    home = os.environ.get("BUNDLER_HOME")
+    home = os.environ.get(HOME_VARIABLE)
     if len(below) > 1 and home:
         below = [folder for folder in below if folder.resolve() == (start / home).resolve()] or below
     if len(below) > 1:
@@ -243,15 +248,3 @@ def now() -> str:
 def write_receipt(root: Path, receipt: Receipt) -> None:
     """Replace the receipt in one step, durably."""
     write_atomically(root / RECEIPT, msgspec.json.format(msgspec.json.encode(receipt), indent=1) + b"\n")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file so that after a crash it is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)

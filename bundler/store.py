@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from bundler.digest import sha256_of
+from bundler.common.digest import sha256_of
+from bundler.common.progress import SILENT
+from bundler.common.tables import Table
+from bundler.common.threads import each
 from bundler.errors import InputError
-from bundler.parallel import each
-from bundler.progress import SILENT
-from bundler.tables import Table
 
 if TYPE_CHECKING:
     import threading
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.artifact import Artifact
-    from bundler.progress import Reporter
+    from bundler.common.progress import Reporter
 
 NAME = ".pkg-cache"
+"""The store's folder in a workspace or an installation."""
 MIRROR = "mirror"
 MEMORY = "bundler"
 CACHES = {
@@ -45,6 +46,8 @@ CACHES = {
 """The team's layout: each tool's variable and its folder."""
 LONGEST_NAME = 255 - len(".partial.origin")
 """Bytes of a file name on common file systems, less the endings of a download under way."""
+REFILL = "unpack the bundle again; on the online host: bundler fetch"
+"""The way out where an artifact is missing or damaged."""
 
 
 @dataclass(frozen=True)

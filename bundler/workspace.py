@@ -337,3 +337,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise InputError(f"pixi.toml is broken TOML: {problem}", where=path) from problem
     except UnicodeDecodeError as problem:
         raise InputError(f"pixi.toml is not UTF-8: {problem}", where=path) from problem
+
+
+def prefix_of(root: Path, environment: str) -> Path:
+    """Return where pixi puts an environment of a workspace or an installation."""
+    return root / ".pixi" / "envs" / environment

@@ -11,14 +11,14 @@ from bundler import manifest as manifests
 from bundler.archive import sums, validate
 from bundler.archive.layout import Layout
 from bundler.archive.media import PACK_JOURNAL
-from bundler.archive.volumes import FileVolume
-from bundler.errors import DamagedError, InputError, MissingVolumeError, UnknownNameError
+from bundler.archive.volume_reader import FileVolume
+from bundler.errors import DamagedError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bundler.archive.layout import Frame
-    from bundler.archive.volumes import VolumeReader
+    from bundler.archive.volume_reader import VolumeReader
     from bundler.manifest import Manifest, Volume
 
 LARGEST_MANIFEST = 2**30
@@ -91,26 +91,6 @@ class Bundle:
         :raises DamagedError: the volume can't be read there.
         """
         self.volumes[self.manifest.volumes[frame.volume].name].read_at(frame.offset, buffer)
-
-    def check_volumes(self, *, partial: bool = False) -> None:
-        """Check that the volumes are there, as long as they should be, and this bundle's own.
-
-        A volume is known by the digest of its first frame, or of others where the first one is damaged.
-
-        :param partial: missing volumes are no fault.
-        :raises MissingVolumeError: naming each that is missing, short or swapped.
-        """
-        from bundler.archive.recognise import findings
-
-        found = findings(self, partial=partial)
-        if found:
-            raise MissingVolumeError(
-                "volumes are missing, short or swapped; nothing was written",
-                where=", ".join(map(str, self.folders)),
-                findings=found,
-                hint="copy the named volumes again, or name every folder that holds volumes: "
-                "bundler unpack DISK1 DISK2 DEST (one disk after the other: --partial)",
-            )
 
     def close(self) -> None:
         """Close the volumes."""

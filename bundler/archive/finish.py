@@ -18,15 +18,16 @@ from bundler.archive.media import PACK_JOURNAL, PARTIAL_SUFFIX
 from bundler.archive.readme import readme
 from bundler.archive.recipe import current_writer
 from bundler.archive.validate import VOLUME_NAME
-from bundler.digest import sha256_of
+from bundler.archive.volume_check import check_volumes
+from bundler.common.digest import sha256_of
+from bundler.common.durable import write_atomically
 from bundler.errors import BundlerError, DestinationError, InputError
-from bundler.installation import write_atomically
 from bundler.manifest import Frames, Manifest, Volume
 
 if TYPE_CHECKING:
     from bundler.archive.media import Media
+    from bundler.archive.pack_state import Written
     from bundler.archive.recipe import Recipe, StreamPlan
-    from bundler.archive.written import Written
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ def finished(recipe: Recipe, key: str, media: Media, *, replace: bool) -> Manife
         log = msgspec.json.decode((there[0] / sums.LOG).read_bytes(), type=Log)
         if log.recipe == _recipe_digest(recipe, key):
             with Bundle.open(there) as bundle:
-                bundle.check_volumes()
+                check_volumes(bundle)
                 return bundle.manifest
     if not replace:
         raise DestinationError(

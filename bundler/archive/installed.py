@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from bundler.archive.threads import default_threads, in_order
 from bundler.archive.verify import Verified
-from bundler.digest import sha256_of
+from bundler.common.digest import sha256_of
+from bundler.common.progress import SILENT
 from bundler.errors import DamagedError
 from bundler.installation import ARTIFACTS
-from bundler.progress import SILENT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bundler.common.progress import Reporter
     from bundler.installation import Installation
     from bundler.manifest import Entry
-    from bundler.progress import Reporter
 
 _SHOWN = 40
 

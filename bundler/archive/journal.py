@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 from blake3 import blake3
 
-from bundler.durable import sync_folder
+from bundler.common.durable import sync_folder
 from bundler.errors import DestinationError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from bundler.archive import sums
-from bundler.durable import sync_folder
+from bundler.common.durable import sync_folder
 from bundler.errors import DamagedError, DestinationError, PreflightError
 
 if TYPE_CHECKING:

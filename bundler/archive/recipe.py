@@ -14,7 +14,7 @@ import zstandard
 from bundler import __version__
 from bundler import manifest as manifests
 from bundler.archive import frames, tar, validate
-from bundler.archive.members import Member
+from bundler.archive.member import Member
 from bundler.errors import DamagedError, InputError, UsageError
 from bundler.manifest import Entry, Writer
 

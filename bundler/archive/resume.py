@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.archive.media import Media
+    from bundler.archive.pack_state import Written
     from bundler.archive.recipe import StreamPlan
-    from bundler.archive.written import Written
 
 
 @dataclass

@@ -11,7 +11,7 @@ from bundler.archive.recipe import mode_of
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
-    from bundler.archive.members import Member
+    from bundler.archive.member import Member
     from bundler.archive.recipe import StreamPlan
 
 _HINT = "copy the file again, or add --rehash to fetch it from its hub again; the pack goes on before it"

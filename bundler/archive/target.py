@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bundler.archive import tar
+from bundler.common.units import size_text
 from bundler.errors import DestinationError, PreflightError
 from bundler.installation import PARTIAL, STATE
-from bundler.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

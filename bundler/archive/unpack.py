@@ -15,9 +15,11 @@ from bundler.archive.damage import Damage, refuse_damage, refuse_missing
 from bundler.archive.target import Target, full, refusal, tells_case
 from bundler.archive.threads import default_threads, in_order
 from bundler.archive.unpack_state import UnpackState
+from bundler.archive.volume_check import check_volumes
+from bundler.common.durable import write_atomically
+from bundler.common.progress import SILENT
 from bundler.errors import DamagedError
-from bundler.installation import BUNDLES, PARTIAL, SeenFile, write_atomically
-from bundler.progress import SILENT
+from bundler.installation import BUNDLES, PARTIAL, SeenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
     from bundler.archive.bundle import Bundle
     from bundler.archive.layout import Frame
+    from bundler.common.progress import Meter, Reporter
     from bundler.manifest import Manifest
-    from bundler.progress import Meter, Reporter
 
 BATCH_BYTES = 64 * 2**20
 """Bytes after which what is written is made durable."""
@@ -77,7 +79,7 @@ def unpack_bundle(
     :raises PartialError: the volumes that are here are unpacked; the same command goes on with others.
     """
     survey.check_place(bundle, destination)
-    bundle.check_volumes(partial=partial)
+    check_volumes(bundle, partial=partial)
     workers = threads or default_threads()
     if verify_first:
         from bundler.archive.verify import verify_bundle

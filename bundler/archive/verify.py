@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from bundler.archive import frames, sums
 from bundler.archive.damage import Damage
 from bundler.archive.threads import default_threads, in_order
-from bundler.digest import sha256_of
+from bundler.archive.volume_check import check_volumes
+from bundler.common.digest import sha256_of
+from bundler.common.progress import SILENT
 from bundler.errors import DamagedError
-from bundler.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from bundler.archive.bundle import Bundle
     from bundler.archive.layout import Frame
-    from bundler.progress import Meter, Reporter
+    from bundler.common.progress import Meter, Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def verify_bundle(
     :raises MissingVolumeError: volumes missing, short or swapped.
     :raises DamagedError: naming all that differs.
     """
-    bundle.check_volumes(partial=partial)
+    check_volumes(bundle, partial=partial)
     findings = list(_check_sums(bundle))
     total = bundle.manifest.stream_size
     with reporter.phase("verify", total) as meter:

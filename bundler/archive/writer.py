@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from bundler.archive import finish, frames
 from bundler.archive.journal import Journal
 from bundler.archive.media import PACK_JOURNAL, Media, out_of_space
+from bundler.archive.pack_state import PackRecord, Written
 from bundler.archive.recipe import plan_stream, stream_key
 from bundler.archive.resume import restore
 from bundler.archive.stream import ContentError, ContentHasher, StreamReader
 from bundler.archive.threads import MOST_THREADS, default_threads
-from bundler.archive.volumes_out import OutOfSpaceError, VolumeWriter
-from bundler.archive.written import PackRecord, Written
-from bundler.progress import SILENT
+from bundler.archive.volume_writer import OutOfSpaceError, VolumeWriter
+from bundler.common.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from bundler.archive.recipe import Recipe, StreamPlan
     from bundler.archive.resume import Restored
+    from bundler.common.progress import Meter, Reporter
     from bundler.manifest import Manifest
-    from bundler.progress import Meter, Reporter
 
 _MEMORY = 320 * 2**20
 """Bytes that frames in flight and compressors may take together."""

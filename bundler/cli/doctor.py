@@ -19,8 +19,8 @@ from bundler.cli.serving import (
     wishes_of,
 )
 from bundler.errors import DoctorError, UnknownNameError, UsageError, WarningsError
-from bundler.serve.findings import Finding, good, table, worst
-from bundler.serve.host import HostFacts, describe, read_target
+from bundler.host.facts import HostFacts, describe, read_target
+from bundler.host.finding import Finding, good, table, worst
 
 if TYPE_CHECKING:
     from bundler.cli.serving import Opened
@@ -92,7 +92,7 @@ def _against_bundle(options: dict[str, Any], host: HostFacts | None) -> list[Fin
     from bundler import manifest as manifests
     from bundler.archive.bundle import find_bundle
     from bundler.archive.sums import MANIFEST
-    from bundler.serve.doctor import examine_all
+    from bundler.host.doctor import examine_all
 
     place = options["bundle"]
     # A manifest alone, carried ahead of its bundle, will do.
@@ -137,7 +137,7 @@ def _against_installation(options: dict[str, Any], host: HostFacts | None) -> li
 
 def _without_own_server(opened: Opened, findings: list[Finding]) -> list[Finding]:
     """Don't hold the running server's own port and memory against it."""
-    from bundler.serve.state import run_folder, servers
+    from bundler.serve.server_record import run_folder, servers
 
     running = [
         one

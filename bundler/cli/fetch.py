@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.collecting import choice_options
-from bundler.cli.options import workspace_option
-from bundler.cli.progress import duration_text, reporter, size_text
+from bundler.cli.options import choice_options, workspace_option
+from bundler.cli.progress import reporter
+from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,8 @@ def fetch_command(
     workspace: Path,
 ) -> None:
     """Fill .pkg-cache and the weights from locked, checksummed sources; run again, it goes on."""
-    from bundler.cli.selection import select
     from bundler.collect.fetch import fetch
+    from bundler.work.selection import select
 
     selection = select(workspace, environments, models, allow_unhashed=allow_unhashed)
     artifacts = [artifact for one in selection.fetched for artifact in one.artifacts]

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
-from bundler.cli.progress import size_text
+from bundler.common.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def inspect_command(places: tuple[Path, ...], as_json: bool) -> None:
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
     it, the ones that are here. Only the manifest is read; `bundler verify` checks the bytes.
     """
-    from bundler.cli.found import find_subjects
+    from bundler.work.subjects import find_subjects
 
     bundles, installations = find_subjects(places)
     if as_json:
@@ -121,7 +121,7 @@ def _environment_lines(environment: Environment) -> Iterator[str]:
 
 
 def _model_lines(model: Model) -> Iterator[str]:
-    from bundler.fit import count_text
+    from bundler.host.fit import count_text
 
     facts = model.facts
     revision = f" @ {model.revision}" if model.revision else ""
@@ -180,7 +180,7 @@ def _target_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def _host_lines(environment: Environment) -> Iterator[str]:
-    from bundler.drivers import branches
+    from bundler.host.drivers import branches
 
     glibc = f", glibc {environment.glibc} or newer" if environment.glibc else ""
     driver = ""
@@ -228,7 +228,7 @@ def _installation_lines(installation: Installation) -> Iterator[str]:
 
 
 def _model_needs(model: Model) -> Sequence[str]:
-    from bundler.fit import needs_text
+    from bundler.host.fit import needs_text
 
     return needs_text(model.spec, model.facts)
 

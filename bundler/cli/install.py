@@ -32,15 +32,15 @@ def install_command(
 
     DEST is the installation; without it, the one that is here.
     """
-    from bundler.cli import installing
     from bundler.installation import Installation, find_installation
+    from bundler.work.install import install_environments, remove_store
 
     found = Installation(destination) if destination else find_installation(Path())
     shown = reporter()
     wanted = names or tuple(found.environments)
     if wanted:
-        found = installing.install_environments(found, wanted, installer, shown)
+        found = install_environments(found, wanted, installer, shown)
     if prune_store:
-        found = installing.prune_store(found, shown)
+        found = remove_store(found, shown)
     for one in found.receipt.environments:
         click.echo(f"{one.name}: installed by {one.installer} in {found.prefix(one.name)}")

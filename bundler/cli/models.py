@@ -57,7 +57,7 @@ def _record(known: KnownSpec) -> dict[str, Any]:
 
 
 def _paragraph(known: KnownSpec, workspace: Path) -> str:
-    from bundler.fit import fit_text
+    from bundler.host.fit import fit_text
 
     spec = known.spec
     names = f" (also {', '.join(spec.aliases)})" if spec.aliases else ""

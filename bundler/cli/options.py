@@ -66,3 +66,30 @@ def installer_option(command: Command) -> Command:
         default="auto",
         help="What installs: pixi, bundler's own way, or pixi where it is here.  [default: auto]",
     )(command)
+
+
+def choice_options(command: Command) -> Command:
+    """``--env``, ``--model`` and ``--allow-unhashed``: what goes into the bundle."""
+    for option in (
+        click.option(
+            "--allow-unhashed", is_flag=True, help="Carry wheels whose content the lock doesn't fix, too."
+        ),
+        click.option(
+            "--model",
+            "models",
+            multiple=True,
+            metavar="MODEL",
+            help="A manifest's name, PATH.toml, hf:OWNER/NAME, ms:OWNER/NAME or a folder; repeatable.",
+        ),
+        click.option(
+            "-e",
+            "--env",
+            "environments",
+            multiple=True,
+            metavar="ENV",
+            help="An environment of pixi.toml, or a feature of its own (cu126); repeatable.  "
+            "[default: 'default', or none with --model]",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundler.cli.collecting import choice_options
-from bundler.cli.options import Size, installer_option, json_option, threads_option, workspace_option
+from bundler.cli.options import (
+    Size,
+    choice_options,
+    installer_option,
+    json_option,
+    threads_option,
+    workspace_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,30 +92,32 @@ def pack_command(workspace: Path, target: Path | None, dry_run: bool, as_json: b
 
     Interrupted, the same command goes on where it stopped.
     """
-    from bundler.cli import packing, planning
+    from bundler.cli.plan import show_plan
     from bundler.cli.progress import reporter
-    from bundler.cli.selection import select
+    from bundler.work.pack import PackOptions, bundle_folders, check_choices, pack
+    from bundler.work.plan import check_space, check_target, check_volume_size, make_plan
+    from bundler.work.selection import select
 
     names, models = words.pop("environments"), words.pop("models")
     allowed = {word: words.pop(word) for word in ("allow_unhashed", "allow_pickle")}
     selection = select(workspace, names, models, **allowed)
-    options = packing.PackOptions(reporter=reporter(), **words)
-    folders = packing.bundle_folders(selection, options)
-    packing.check_choices(selection, options, folders)
-    plan = planning.make_plan(selection, folders, stream=options.stream)
-    planning.show_plan(plan, as_json=as_json, dry_run=dry_run)
+    options = PackOptions(reporter=reporter(), **words)
+    folders = bundle_folders(selection, options)
+    check_choices(selection, options, folders)
+    plan = make_plan(selection, folders, stream=options.stream)
+    show_plan(plan, as_json=as_json, dry_run=dry_run)
     if target is not None:
-        planning.check_target(selection, target)
+        check_target(selection, target)
     if dry_run:
         return
-    planning.check_space(plan)
-    planning.check_volumes(plan, folders, options.volume_size)
-    _report(*packing.pack(selection, options), as_json=as_json)
+    check_space(plan)
+    check_volume_size(plan, folders, options.volume_size)
+    _report(*pack(selection, options), as_json=as_json)
 
 
 def _report(manifest: Manifest, folders: tuple[Path, ...], *, as_json: bool) -> None:
     """Say what was written, and what comes next."""
-    from bundler.cli.progress import size_text
+    from bundler.common.units import size_text
 
     written = sum(volume.size for volume in manifest.volumes)
     if as_json:

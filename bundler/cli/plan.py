@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from bundler.cli.collecting import choice_options, listed_models, plan_text
-from bundler.cli.options import json_option, workspace_option
+from bundler.cli.options import choice_options, json_option, workspace_option
+from bundler.cli.plan_text import plan_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bundler.collect.plan import ModelListing, Plan
-    from bundler.workspace import EnvironmentLock
+    from bundler.collect.plan import Plan
 
 
 @click.command("plan")
@@ -32,7 +31,8 @@ def plan_command(
     workspace: Path,
 ) -> None:
     """Say what a bundle needs: every artifact, what is here, space, time, and what the target must have."""
-    from bundler.cli.selection import select
+    from bundler.work.plan import listed_models, planned
+    from bundler.work.selection import select
 
     selection = select(workspace, environments, models, allow_unhashed=allow_unhashed)
     listings = listed_models(selection.models, selection.weights)
@@ -46,27 +46,10 @@ def plan_command(
         click.echo(f"\nenvironments: {names}; choose with --env", err=True)
 
 
-def planned(
-    root: Path,
-    environments: Sequence[EnvironmentLock],
-    models: Sequence[ModelListing],
-    *,
-    offline: bool = False,
-    output: Path | None = None,
-) -> Plan:
-    """Make the plan, asking hosts for sizes unless that is not wanted or nothing is to be asked.
-
-    :param root: the workspace's folder.
-    :param output: the folder of the bundle, whose space is weighed too.
-    """
-    from bundler.collect.plan import make_plan
-    from bundler.collect.session import open_session
-    from bundler.collect.sizes import known_sizes
-    from bundler.store import Store
-
-    store = Store.of(root)
-    wanted = {artifact.url: artifact for one in environments for artifact in one.artifacts}
-    if offline or len(known_sizes(wanted.values(), store)) == len(wanted):
-        return make_plan(environments, store, models=models, output=output)
-    with open_session(root) as session:
-        return make_plan(environments, store, models=models, output=output, session=session)
+def show_plan(plan: Plan, *, as_json: bool, dry_run: bool) -> None:
+    """Print the plan: whole for a dry run, without each artifact before the work."""
+    if as_json:
+        if dry_run:
+            click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
+        return
+    click.echo(plan_text(plan, every=dry_run))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from bundler.units import size_text as size_text
+from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bundler.progress import Meter, Reporter
+    from bundler.common.progress import Meter, Reporter
 
 LINE_INTERVAL = 10.0
 """Seconds between two plain lines of one phase."""
@@ -35,16 +35,6 @@ def _columns() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         return 0
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as people read it: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 class BarMeter:

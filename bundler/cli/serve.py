@@ -14,7 +14,6 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
-from bundler.cli.progress import duration_text
 from bundler.cli.serving import (
     choice_of,
     findings_of,
@@ -23,15 +22,16 @@ from bundler.cli.serving import (
     selection_options,
     wishes_of,
 )
+from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
+from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
 from bundler.serve.failures import explain, telling
-from bundler.serve.findings import Finding, table
 from bundler.serve.process import GRACE, refuse_second, start, stop, write_secret
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readiness import DEFAULT_TIMEOUT, health
-from bundler.serve.session import Patience, Voice, run_detached, run_foreground
-from bundler.serve.state import ServerState, choose, run_folder, server_name, servers
+from bundler.serve.server_record import ServerState, choose, run_folder, server_name, servers
+from bundler.serve.supervise import Patience, Voice, run_detached, run_foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

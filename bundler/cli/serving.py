@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bundler.errors import UnknownNameError, UsageError
+from bundler.host.facts import describe
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
 from bundler.model import ModelFacts, ModelSpec
-from bundler.serve.host import describe
 from bundler.serve.launch import Target, Wishes, build
-from bundler.serve.resolve import (
+from bundler.serve.selection import (
     Software,
     choose_software,
     needs_of_launch,
@@ -25,8 +25,8 @@ from bundler.serve.resolve import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bundler.serve.findings import Finding
-    from bundler.serve.host import HostFacts
+    from bundler.host.facts import HostFacts
+    from bundler.host.finding import Finding
     from bundler.serve.launch import Launch
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
@@ -149,8 +149,8 @@ def findings_of(opened: Opened, *, deep: bool = False, here: bool = True) -> lis
     :param deep: hash every byte of the weights.
     :param here: whether the host is this one, so that the installation can be looked at.
     """
-    from bundler.serve.doctor import examine
-    from bundler.serve.place import check_place, look
+    from bundler.host.doctor import examine
+    from bundler.serve.environment_checks import check_place, look
 
     findings = examine(opened.host, needs_of_launch(opened.target, opened.launch, opened.software))
     if not here:
@@ -201,7 +201,7 @@ def _in_installation(installation: Installation, choice: Choice, software: Softw
 
 
 def _bare_target(installation: Installation, software: Software, spec: ModelSpec) -> Target:
-    from bundler.serve.place import writable_folder
+    from bundler.serve.environment_checks import writable_folder
 
     return Target(
         root=installation.root,
@@ -219,13 +219,13 @@ def _bare_target(installation: Installation, software: Software, spec: ModelSpec
 def _in_workspace(choice: Choice) -> tuple[Software, Target]:
     """Open a workspace: what would be served once it is packed, unpacked and installed."""
     from bundler.collect.models import open_model
-    from bundler.workspace import Workspace
+    from bundler.workspace import Workspace, prefix_of
 
     if choice.model is None:
         raise UsageError("which model?", hint="name it: --model NAME; bundler models lists them")
     source = open_model(choice.model, workspace=choice.start)
     lock = Workspace.load(choice.start).environment(choice.environment or "default")
-    prefix = choice.start.absolute() / ".pixi" / "envs" / lock.name
+    prefix = prefix_of(choice.start.absolute(), lock.name)
     software = Software(
         environment=lock.name,
         prefix=prefix,

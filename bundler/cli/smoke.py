@@ -16,16 +16,16 @@ from bundler.cli.serving import choice_of, launch_options, open_choice, selectio
 from bundler.errors import ServeError, UnknownNameError, UsageError
 from bundler.installation import find_installation
 from bundler.model import Smoke
-from bundler.serve.ask import Client
+from bundler.serve.client import Client
 from bundler.serve.process import refuse_second, start, stop
 from bundler.serve.readiness import DEFAULT_TIMEOUT
-from bundler.serve.session import Patience, Voice, run_detached
+from bundler.serve.server_record import run_folder, server_name, servers
 from bundler.serve.smoke import SmokeResult, smoke, table
-from bundler.serve.state import run_folder, server_name, servers
+from bundler.serve.supervise import Patience, Voice, run_detached
 
 if TYPE_CHECKING:
     from bundler.cli.serving import Choice
-    from bundler.serve.state import ServerState
+    from bundler.serve.server_record import ServerState
 
 MODES = {"cu126": ("cu126",), "cu128": ("cu128",), "both": ("cu126", "cu128")}
 TEAM_MODEL = "qwen2-vl-7b"

@@ -35,7 +35,7 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, **words: Any) -> Non
     """
     from bundler.archive.bundle import Bundle
     from bundler.cli.progress import reporter
-    from bundler.cli.unpacking import UnpackOptions, check, sort_places, unpack
+    from bundler.work.unpack import UnpackOptions, check, sort_places, unpack
 
     folders, destination = sort_places(places)
     with Bundle.open(folders) as bundle:

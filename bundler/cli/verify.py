@@ -36,7 +36,7 @@ def verify_command(places: tuple[Path, ...], as_json: bool, **words: Any) -> Non
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
     it, the ones that are here.
     """
-    from bundler.cli.found import find_subjects
+    from bundler.work.subjects import find_subjects
 
     bundles, installations = find_subjects(places)
     with ExitStack() as stack:
@@ -85,7 +85,7 @@ def _run(name: str, check: Callable[[], Verified]) -> tuple[dict[str, Any], Bund
 
 
 def _text(record: dict[str, Any]) -> str:
-    from bundler.cli.progress import size_text
+    from bundler.common.units import size_text
 
     read = f", {size_text(record['bytes'])} read" if record["bytes"] else ""
     waiting = record["waiting"]

@@ -28,7 +28,7 @@ from bundler.collect.faults import (
     of_exception,
     of_status,
 )
-from bundler.durable import sync_folder
+from bundler.common.durable import sync_folder
 from bundler.errors import BundlerError, DamagedError, FetchError, PreflightError
 
 if TYPE_CHECKING:

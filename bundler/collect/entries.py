@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundler import manifest as manifests
-from bundler.archive.members import FileSource, Member
+from bundler.archive.member import FileSource, Member
 from bundler.collect.packages import installed_size, package_facts
 from bundler.errors import FetchError
 from bundler.workspace import LOCK, MANIFEST, PLATFORM
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bundler.artifact import Artifact
+    from bundler.common.tables import Table
     from bundler.store import Store
-    from bundler.tables import Table
     from bundler.workspace import EnvironmentLock, Workspace
 
 

@@ -12,9 +12,9 @@ from bundler.collect.download import PATIENT, Downloader, Wanted
 from bundler.collect.faults import Stopped, UnreachableError
 from bundler.collect.session import JOBS, open_session
 from bundler.collect.sizes import ask_sizes
+from bundler.common.progress import SILENT
+from bundler.common.threads import each
 from bundler.errors import BundlerError, DamagedError, DestinationError, FetchError, PreflightError
-from bundler.parallel import each
-from bundler.progress import SILENT
 
 if TYPE_CHECKING:
     import threading
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bundler.artifact import Artifact
     from bundler.collect.download import Patience
     from bundler.collect.session import Session
-    from bundler.progress import Reporter
+    from bundler.common.progress import Reporter
     from bundler.store import Store
 
 SPARE = 64 << 20

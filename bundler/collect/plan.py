@@ -13,7 +13,7 @@ import msgspec
 from bundler.artifact import ArtifactKind
 from bundler.collect.fetch import rate
 from bundler.collect.sizes import ask_sizes, known_sizes
-from bundler.drivers import branches
+from bundler.host.drivers import branches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

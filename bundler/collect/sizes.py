@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import httpx2
 
+from bundler.common.threads import each
 from bundler.errors import BundlerError
-from bundler.parallel import each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,19 +17,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from bundler.errors import InstallError
 from bundler.installation import CACHE
-from bundler.progress import SILENT
-from bundler.store import MIRROR
+from bundler.store import MIRROR, REFILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bundler.artifact import Artifact
-    from bundler.progress import Reporter
+    from bundler.common.progress import Reporter
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
-
-REFILL = "unpack the bundle again; on the online host: bundler fetch"
-"""The way out where an artifact is missing or damaged."""
 
 LOCK_FILE = ".bundler-install.lock"
 SCRATCH = ".bundler-install-"
@@ -106,11 +102,6 @@ class Installer(Protocol):
         """
 
 
-def prefix_of(root: Path, environment: str) -> Path:
-    """Return where pixi puts an environment."""
-    return root / ".pixi" / "envs" / environment
-
-
 def clean_environment(base: Mapping[str, str], home: Path) -> dict[str, str]:
     """Return the variables for an installer: few of the caller's, and an empty home.
 
@@ -171,39 +162,3 @@ def require_artifacts(environments: Sequence[EnvironmentLock], store: Store) -> 
             hint=REFILL,
         )
     return artifacts
-
-
-def choose_installer(
-    word: InstallerWord = "auto",
-    *,
-    root: Path | None = None,
-    caches: Caches | None = None,
-    reporter: Reporter = SILENT,
-) -> Installer:
-    """Return the installer of a name, or the best that is here.
-
-    :param word: ``pixi``, ``native`` or ``auto``.
-    :param root: the installation, whose own pixi is preferred.
-    :param caches: where to cache; the installation's own folders where not given.
-    :param reporter: told why pixi isn't taken.
-    :raises InstallError: it isn't here, or it is too old.
-    """
-    from bundler.install.native import NativeInstaller
-    from bundler.install.pixi import PixiInstaller, find_pixi
-
-    if word == "native":
-        return NativeInstaller.find(caches)
-    try:
-        return PixiInstaller(find_pixi(root), caches)
-    except InstallError as problem:
-        if word == "pixi":
-            raise
-        reporter.say(f"installing natively: {problem.what}")
-    try:
-        return NativeInstaller.find(caches)
-    except InstallError as problem:
-        raise InstallError(
-            "there is no installer here: neither pixi nor what the native one needs",
-            findings=[problem.what],
-            hint="start with the bundle's install.sh, which brings pixi; or name one in BUNDLER_PIXI",
-        ) from problem

@@ -16,8 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from bundler import __version__
 from bundler.errors import InputError, InstallError
-from bundler.install.isolated import raise_loopback
-from bundler.install.seed import is_in_folder
+from bundler.install.namespace_child import raise_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -133,14 +132,14 @@ class LoopbackMirror:
 def origins(artifacts: Iterable[Artifact], store: Addresses) -> dict[str, str]:
     """Return each origin that artifacts come from (``https://HOST:PORT/``) with its folder in the store.
 
-    Conda packages of a folder have none: :mod:`bundler.install.seed` brings them to the installer.
+    Conda packages of a folder have none: :mod:`bundler.install.folder_channel` brings them to the installer.
 
     :raises InputError: a wheel's address isn't HTTP, so no mirror can stand for it.
     """
     found: dict[str, str] = {}
     for artifact in artifacts:
         parts = urlsplit(artifact.url)
-        if is_in_folder(artifact):
+        if artifact.is_in_folder:
             continue
         if parts.scheme not in ("http", "https"):
             raise InputError(

@@ -48,7 +48,7 @@ class Isolation:
 
     def command(self, command: Sequence[str]) -> list[str]:
         """Return the command line that runs a command where only loopback is up."""
-        return [*self.prefix, sys.executable, "-P", "-m", "bundler.install.isolated", *command]
+        return [*self.prefix, sys.executable, "-P", "-m", "bundler.install.namespace_child", *command]
 
 
 def ways() -> list[Isolation]:

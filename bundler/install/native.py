@@ -17,29 +17,28 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler.errors import InstallError
-from bundler.install.causes import damaged_of, explain
-from bundler.install.conda_part import Task
+from bundler.install.conda_child import Task
+from bundler.install.explain import damaged_of, explain
+from bundler.install.folder_channel import seed
 from bundler.install.installer import (
     Caches,
     clean_environment,
     one_at_a_time,
-    prefix_of,
     require_artifacts,
     scratch_folder,
 )
 from bundler.install.mirror import LoopbackMirror
 from bundler.install.namespace import child_environment
-from bundler.install.process import run
-from bundler.install.seed import seed
+from bundler.install.program import run
 from bundler.install.wheels import claim_for_pixi, command, find_uv, lay_out
 from bundler.store import MIRROR
-from bundler.workspace import LOCK
+from bundler.workspace import LOCK, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bundler.progress import Meter, Reporter
+    from bundler.common.progress import Meter, Reporter
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 
@@ -121,7 +120,7 @@ class NativeInstaller:
                 mirrors=mirror.prefixes(packages, store),
             )
             variables = child_environment(clean_environment(os.environ, way.scratch))
-            program = [sys.executable, "-P", "-B", "-m", "bundler.install.conda_part"]
+            program = [sys.executable, "-P", "-B", "-m", "bundler.install.conda_child"]
             ended = run(
                 program,
                 variables,

@@ -15,26 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.errors import InstallError
-from bundler.install.causes import damaged_of, explain
+from bundler.install.explain import damaged_of, explain
+from bundler.install.folder_channel import seed
 from bundler.install.installer import (
     Caches,
     clean_environment,
     one_at_a_time,
-    prefix_of,
     require_artifacts,
     scratch_folder,
 )
 from bundler.install.mirror import LoopbackMirror
-from bundler.install.process import run
-from bundler.install.seed import seed
+from bundler.install.program import run
 from bundler.store import MIRROR
-from bundler.workspace import LOCK, MANIFEST
+from bundler.workspace import LOCK, MANIFEST, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bundler.artifact import Artifact
-    from bundler.progress import Reporter
+    from bundler.common.progress import Reporter
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.progress import SILENT
 from bundler.errors import RehearsalError
 from bundler.install.namespace import NoIsolationError, child_environment, find_isolation
-from bundler.install.process import run
-from bundler.install.rehearsing import ADVANCE, Answer, Task
+from bundler.install.program import run
+from bundler.install.rehearsal_child import ADVANCE, Answer, Task
 from bundler.install.sanity import Imports
 from bundler.manifest import Rehearsal
-from bundler.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from bundler.common.progress import Meter, Reporter
     from bundler.install.installer import InstallerWord
-    from bundler.install.process import Ended
-    from bundler.progress import Meter, Reporter
+    from bundler.install.program import Ended
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock, Workspace
 
@@ -76,7 +76,7 @@ def rehearse(
         (folder / "task.json").write_bytes(msgspec.json.encode(task))
         words = [str(folder / "task.json"), str(folder / "answer.json")]
         ended = run(
-            isolation.command([sys.executable, "-P", "-m", "bundler.install.rehearsing", *words]),
+            isolation.command([sys.executable, "-P", "-m", "bundler.install.rehearsal_child", *words]),
             child_environment(os.environ),
             folder,
             _Forward(meter),

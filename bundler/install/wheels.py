@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.digest import sha256_of
+from bundler.common.digest import sha256_of
 from bundler.errors import InstallError
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.errors import UsageError
-from bundler.fit import DEFAULT_MEM_FRACTION
+from bundler.host.fit import DEFAULT_MEM_FRACTION
+from bundler.host.needs import choose_tp_size
+from bundler.host.network import client_host, interface_towards, split_address
 from bundler.serve import flags
-from bundler.serve.needs import choose_tp_size
-from bundler.serve.network import client_host, interface_towards, split_address
-from bundler.serve.routes import matching_variants, route_environment, route_flags, route_for
+from bundler.serve.sglang_versions import matching_variants, route_environment, route_flags, route_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bundler.host.facts import HostFacts
     from bundler.model import FlagValue, ModelFacts, ModelSpec
-    from bundler.serve.host import HostFacts
 
 DEFAULT_HOST = "0.0.0.0"
 DEFAULT_PORT = 30000

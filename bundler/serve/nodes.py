@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from bundler.serve.network import split_address
+from bundler.host.network import split_address
 
 if TYPE_CHECKING:
     from bundler.serve.launch import Launch

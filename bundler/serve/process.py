@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock, Timeout
 
+from bundler.common.units import size_text
 from bundler.errors import ServeError, UsageError
-from bundler.serve.gpu import used_memory
+from bundler.host.gpu import used_memory
 from bundler.serve.launch import prepare
-from bundler.serve.state import (
+from bundler.serve.process_tree import MARKER, end_tree, kill_tree, started_at
+from bundler.serve.server_record import (
     ServerState,
     alive,
     own_start,
@@ -28,14 +30,12 @@ from bundler.serve.state import (
     servers,
     write_state,
 )
-from bundler.serve.tree import MARKER, end_tree, kill_tree, started_at
-from bundler.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bundler.serve.host import HostFacts
+    from bundler.host.facts import HostFacts
     from bundler.serve.launch import Launch, Target
 
 POLL = 0.1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bundler.model import Smoke
-    from bundler.serve.ask import Client
+    from bundler.serve.client import Client
 
 SAID = 60
 """Characters of an answer that are shown."""

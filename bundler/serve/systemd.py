@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from bundler.serve.state import server_name
+from bundler.serve.server_record import server_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

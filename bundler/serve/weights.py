@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bundler.digest import sha256_of
+from bundler.common.digest import sha256_of
+from bundler.common.progress import SILENT
+from bundler.common.units import size_text
 from bundler.errors import DamagedError
-from bundler.progress import SILENT
+from bundler.host.finding import fail, good, warn
 from bundler.safetensors import read_file_header
-from bundler.serve.findings import fail, good, warn
-from bundler.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from bundler.common.progress import Reporter
+    from bundler.host.finding import Finding
     from bundler.installation import SeenFile
-    from bundler.progress import Reporter
-    from bundler.serve.findings import Finding
 
 HASH_THREADS = 8
 FETCH_AGAIN = "unpack that bundle again; the files that are whole are kept"

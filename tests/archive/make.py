@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.archive.bundle import Bundle
-from bundler.archive.members import FileSource, Member
+from bundler.archive.member import FileSource, Member
 from bundler.archive.recipe import Recipe, current_writer
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.writer import write_bundle
@@ -105,10 +105,10 @@ def unpack(bundle: Path | list[Path], destination: Path, **options: object) -> o
 
 if __name__ == "__main__":
     import bundler.archive.unpack
-    import bundler.archive.volumes_out
+    import bundler.archive.volume_writer
 
     # Small batches: a kill then meets every state between two of them.
-    bundler.archive.unpack.BATCH_BYTES = bundler.archive.volumes_out.BATCH_BYTES = 60_000
+    bundler.archive.unpack.BATCH_BYTES = bundler.archive.volume_writer.BATCH_BYTES = 60_000
     command, first, second, threads = sys.argv[1:]
     if command == "pack":
         write_bundle(recipe_of(Path(first)), [Path(second)], threads=int(threads))

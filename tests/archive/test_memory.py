@@ -19,7 +19,7 @@ PROGRAM = """
 import resource, sys
 from pathlib import Path
 from bundler.archive.bundle import Bundle
-from bundler.archive.members import FileSource, Member
+from bundler.archive.member import FileSource, Member
 from bundler.archive.recipe import Recipe, current_writer
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.writer import write_bundle

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bundler.archive import frames, tar, validate
 from bundler.archive.bundle import Bundle
-from bundler.archive.members import BytesSource, Member
+from bundler.archive.member import BytesSource, Member
 from bundler.archive.recipe import Recipe, current_writer
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.verify import verify_bundle

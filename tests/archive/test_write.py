@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler.archive import media, unpack_state, volumes_out
+from bundler.archive import media, unpack_state, volume_writer
 from bundler.archive.bundle import Bundle, find_bundle
-from bundler.archive.members import BytesSource, FileSource, Member
+from bundler.archive.member import BytesSource, FileSource, Member
 from bundler.archive.verify import verify_bundle
 from bundler.archive.writer import write_bundle
 from bundler.errors import (
@@ -172,15 +172,15 @@ def test_a_full_disk_keeps_what_is_written(
         budget[0] -= len(data) if len(data) > 1000 else 0
         return real(file, data)
 
-    monkeypatch.setattr(volumes_out.os, "write", write)
+    monkeypatch.setattr(volume_writer.os, "write", write)
     with pytest.raises(PreflightError, match="no space left"):
         write_bundle(recipe_of(tree), [tmp_path / "b"])
     assert volumes_in(tmp_path / "b")
-    monkeypatch.setattr(volumes_out.os, "write", real)
+    monkeypatch.setattr(volume_writer.os, "write", real)
     write_bundle(recipe_of(tree), [tmp_path / "b"])
     assert files_of(tmp_path / "b") == whole
     budget[0] = 120_000
-    monkeypatch.setattr(volumes_out.os, "write", write)
+    monkeypatch.setattr(volume_writer.os, "write", write)
     monkeypatch.setattr(media.Media, "_free", lambda self, turn: 0 if turn == 0 else 10**9)
     monkeypatch.setattr(media.Media, "place", lambda self, most: self.folders[self._turn])
 
@@ -240,7 +240,7 @@ def test_what_was_lost_after_it_was_journalled_is_written_again(
 def test_two_packs_at_once(tree: Path, tmp_path: Path) -> None:
     """The second is told that the first is at work."""
     from bundler.archive.journal import Journal
-    from bundler.archive.written import PackRecord
+    from bundler.archive.pack_state import PackRecord
 
     (tmp_path / "b").mkdir()
     journal = Journal(tmp_path / "b/.pack-journal", PackRecord)
@@ -401,8 +401,8 @@ def test_a_batch_that_was_lost_ends_the_journal(
                 raise OSError(errno.ENOSPC, "No space left on device")
         real(file)
 
-    monkeypatch.setattr(volumes_out, "BATCH_BYTES", 20_000)
-    monkeypatch.setattr(volumes_out.os, "fsync", fsync)
+    monkeypatch.setattr(volume_writer, "BATCH_BYTES", 20_000)
+    monkeypatch.setattr(volume_writer.os, "fsync", fsync)
     with pytest.raises(PreflightError):
         write_bundle(recipe_of(tree), [tmp_path / "b"])
     assert calls[0] == 9

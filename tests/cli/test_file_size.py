@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bundler.cli import planning
 from bundler.errors import PreflightError
+from bundler.work import plan as planning
 from tests.cli.conftest import run_bundler
 from tests.cli.test_messages import said
 
@@ -46,10 +46,10 @@ def test_fat_is_seen_before_anything_is_fetched(
     plan: Any = Planned()
     plan.size = size
     if not refused:
-        planning.check_volumes(plan, [tmp_path], volume)
+        planning.check_volume_size(plan, [tmp_path], volume)
         return
     with pytest.raises(PreflightError, match="FAT") as raised:
-        planning.check_volumes(plan, [tmp_path], volume)
+        planning.check_volume_size(plan, [tmp_path], volume)
     assert "3900MiB" in (raised.value.hint or "")
 
 

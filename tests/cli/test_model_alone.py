@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.cli.pack import _disks
-from bundler.cli.packing import _scratch
 from bundler.store import Store
+from bundler.work.pack import _scratch
 from tests.cli.conftest import PROJECT
 from tests.cli.test_messages import said
 

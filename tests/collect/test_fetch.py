@@ -18,8 +18,8 @@ from bundler.artifact import Artifact
 from bundler.collect import fetch as fetching
 from bundler.collect.download import Wanted
 from bundler.collect.fetch import download_file, fetch, rate
+from bundler.common.progress import SilentReporter
 from bundler.errors import DamagedError, FetchError, InputError, PreflightError
-from bundler.progress import SilentReporter
 from bundler.store import Store
 from tests.collect.conftest import QUICK, content, sha
 from tests.support.fileserver import FileServer, Slow, Status, Wrong
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from bundler.progress import Meter
+    from bundler.common.progress import Meter
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ORIGIN = "https://files.example.invalid/"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.archive.members import FileSource
+from bundler.archive.member import FileSource
 from bundler.artifact import Artifact
 from bundler.collect.entries import environment_entry, store_members, workspace_members
 from bundler.collect.fetch import fetch

@@ -115,7 +115,7 @@ def test_json(server: FileServer, tmp_path: Path) -> None:
 
 def test_a_streamed_model_is_downloaded_and_takes_no_room_beside_the_bundle(tmp_path: Path) -> None:
     """`pack --stream --dry-run` must not say that hundreds of gigabytes are here already."""
-    from bundler.cli.collecting import plan_text
+    from bundler.cli.plan_text import plan_text
 
     model = ModelListing("m", "modelscope:A/m", 3, 10**9, 0, tmp_path / "weights", streamed=True)
     plan = make_plan([], Store(tmp_path / "store"), models=[model], output=tmp_path / "bundles")

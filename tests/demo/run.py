@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.cli.progress import duration_text, size_text
+from bundler.common.units import duration_text, size_text
 from bundler.errors import INTERRUPTED
 from tests.demo.shell import Shell, StepError
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bundler.host.facts import describe
+from bundler.host.gpu import read_gpus
 from bundler.serve.check import run_check
-from bundler.serve.gpu import read_gpus
-from bundler.serve.host import describe
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from bundler import manifest as manifests
 from bundler.cli.install import install_command
-from bundler.cli.installing import install_environments, prune_store
+from bundler.common.progress import SILENT, SilentReporter
 from bundler.errors import DestinationError, InputError, InstallError, UnknownNameError
 from bundler.installation import (
     BUNDLES,
@@ -23,7 +23,7 @@ from bundler.installation import (
     write_receipt,
 )
 from bundler.manifest import Environment, Manifest, Writer
-from bundler.progress import SILENT, SilentReporter
+from bundler.work.install import install_environments, remove_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,7 @@ def test_an_environment_that_does_not_import_is_not_installed(installation: Inst
 
 def test_the_store_is_pruned_when_all_is_installed(installation: Installation) -> None:
     with pytest.raises(InstallError, match="still needed: default, extra"):
-        prune_store(installation, SILENT)
+        remove_store(installation, SILENT)
     done = invoke("--installer", "native", "--prune-store", str(installation.root))
     assert done.exit_code == 0
     assert "the store is removed" in done.output
@@ -117,7 +117,7 @@ def test_the_store_is_pruned_when_all_is_installed(installation: Installation) -
         def say(self, line: str) -> None:
             said.append(line)
 
-    prune_store(after, Saying())
+    remove_store(after, Saying())
     assert said == []
     shutil.rmtree(after.root / ".pixi")
     with pytest.raises(InstallError, match="the store was removed") as caught:
@@ -136,7 +136,7 @@ def test_an_installation_of_anothers_is_left_alone(
         install_environments(installation, ["default"], "native", SILENT)
     assert caught.value.hint
     with pytest.raises(DestinationError):
-        prune_store(installation, SILENT)
+        remove_store(installation, SILENT)
     assert (installation.root / RECEIPT).read_bytes() == before
 
 

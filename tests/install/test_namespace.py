@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.install import namespace
-from bundler.install.isolated import NO_COMMAND, NOT_ISOLATED, has_route, raise_loopback
 from bundler.install.namespace import (
     Isolation,
     NoIsolationError,
@@ -17,13 +16,14 @@ from bundler.install.namespace import (
     forbidding_settings,
     ways,
 )
+from bundler.install.namespace_child import NO_COMMAND, NOT_ISOLATED, has_route, raise_loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 TALK = """
 import socket, threading
-from bundler.install.isolated import has_route, raise_loopback
+from bundler.install.namespace_child import has_route, raise_loopback
 server = socket.create_server(("127.0.0.1", 0))
 threading.Thread(target=lambda: server.accept()[0].sendall(b"hello"), daemon=True).start()
 with socket.create_connection(server.getsockname(), timeout=5) as one:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.common.progress import SILENT, SilentReporter
 from bundler.errors import InstallError
-from bundler.install.installer import Caches, choose_installer, one_at_a_time
+from bundler.install.choose import choose_installer
+from bundler.install.installer import Caches, one_at_a_time
 from bundler.install.native import MARK, NativeInstaller, is_finished
 from bundler.install.pixi import PixiInstaller, find_pixi
 from bundler.install.sanity import Imports, check_imports
-from bundler.progress import SILENT, SilentReporter
 from tests.install.conftest import Stage, stand_in
 from tests.install.test_pixi import HOSTILE
 
@@ -117,7 +118,7 @@ def test_killed_at_any_moment_it_goes_on(stage: Stage, tmp_path: Path) -> None:
     whole = tree(prefix(stage, "extra"))
     code = (
         "import sys; from pathlib import Path\n"
-        "from bundler.install.native import NativeInstaller; from bundler.progress import SILENT\n"
+        "from bundler.install.native import NativeInstaller; from bundler.common.progress import SILENT\n"
         "from bundler.store import Store; from bundler.workspace import Workspace\n"
         "root = Path(sys.argv[1]); w = Workspace.load(root)\n"
         "NativeInstaller.find().install(root, [w.environment('extra')], Store.of(root), SILENT)\n"

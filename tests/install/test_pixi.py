@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bundler.common.progress import SILENT
 from bundler.errors import InstallError
-from bundler.install.causes import explain
+from bundler.install.explain import explain
 from bundler.install.pixi import PixiInstaller, find_pixi
-from bundler.install.process import Ended
-from bundler.progress import SILENT
+from bundler.install.program import Ended
 from bundler.store import Store
 from tests.install.conftest import Stage, stand_in
 

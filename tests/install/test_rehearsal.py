@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from bundler.cli.rehearse import rehearse_command
+from bundler.common.progress import SilentMeter, SilentReporter
 from bundler.errors import RehearsalError
 from bundler.install import namespace
 from bundler.install.namespace import NoIsolationError
 from bundler.install.rehearsal import imports_of, rehearse
 from bundler.install.sanity import Imports
-from bundler.progress import SilentMeter, SilentReporter
 from tests.install.conftest import Stage, stand_in
 
 if TYPE_CHECKING:

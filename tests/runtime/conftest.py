@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.install import runtime
-from bundler.install.runtime import build_runtime, install_script
 from bundler.manifest import Runtime
+from bundler.runtime import build
+from bundler.runtime.build import build_runtime, install_script
 from bundler.store import Store
 from bundler.workspace import Workspace
 from tests.conftest import shared
@@ -37,11 +37,11 @@ def own_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Take bundler's own wheel once, so that a file that is edited meanwhile doesn't change the runtime."""
 
     def make(folder: Path) -> Path:
-        return runtime.own_wheel(folder)
+        return build.own_wheel(folder)
 
     wheel = shared(tmp_path_factory, "own-wheel", make)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "own_wheel", lambda folder: Path(shutil.copy(wheel, folder)))
+        patch.setattr(build, "own_wheel", lambda folder: Path(shutil.copy(wheel, folder)))
         yield wheel
 
 

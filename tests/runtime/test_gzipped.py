@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from bundler.install.gzipped import BLOCK, GzipWriter
+from bundler.runtime.gzipped import BLOCK, GzipWriter
 
 
 def compressed(data: bytes, *, threads: int, step: int) -> bytes:

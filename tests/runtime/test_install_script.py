@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bundler.install.runtime import install_script
 from bundler.manifest import Runtime
+from bundler.runtime.build import install_script
 from tests.runtime.conftest import write_small_bundle
 from tests.runtime.mounts import needs_mounts, run_mounted
 from tests.runtime.roots import entering, find_static_busybox, make_root, shell_parameters
@@ -356,7 +356,7 @@ def test_a_runtime_that_does_not_unpack_is_an_error(
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck here")
 def test_shellcheck_finds_nothing() -> None:
-    folder = Path(__file__).parents[2] / "bundler/install/data"
+    folder = Path(__file__).parents[2] / "bundler/runtime/data"
     done = subprocess.run(
         ["shellcheck", "-s", "sh", *sorted(folder.glob("*.sh"))], check=False, capture_output=True, text=True
     )

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bundler
+from bundler.common.progress import SILENT
 from bundler.errors import DestinationError
 from bundler.install.installer import Caches
-from bundler.install.launchers import PIXI_CACHE, write_launchers
 from bundler.install.pixi import PixiInstaller, find_pixi
-from bundler.progress import SILENT
+from bundler.runtime.launchers import PIXI_CACHE, write_launchers
 from bundler.store import Store
 from bundler.workspace import Workspace
 from tests.runtime.mounts import needs_mounts

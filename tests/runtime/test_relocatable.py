@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.common.progress import SilentMeter
 from bundler.errors import InstallError
-from bundler.install.relocatable import conda_pack, settle_scripts, write_archive
-from bundler.progress import SilentMeter
+from bundler.runtime.relocatable import conda_pack, settle_scripts, write_archive
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ import pytest
 
 import bundler
 from bundler.errors import DamagedError, InputError
-from bundler.install.repack import own_wheel, repack, requirements
+from bundler.runtime.repack import own_wheel, repack, requirements
 
 
 def digest(data: bytes) -> str:
@@ -51,7 +51,7 @@ def test_bundlers_own_wheel_holds_what_it_needs_and_is_reproducible(tmp_path: Pa
     first, second = own_wheel(tmp_path / "a"), own_wheel(tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
     names = zipfile.ZipFile(first).namelist()
-    assert "bundler/install/data/install.sh" in names
+    assert "bundler/runtime/data/install.sh" in names
     assert "bundler/_manifests/GLM-4.7.toml" in names
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
     assert not [name for name in names if name.endswith(".pyc") or "direct_url" in name]
@@ -61,7 +61,7 @@ def test_bundlers_own_wheel_holds_what_it_needs_and_is_reproducible(tmp_path: Pa
 
 def test_a_checkout_travels_without_being_installed(tmp_path: Path) -> None:
     checkout = Path(bundler.__file__).parents[1]
-    program = "from pathlib import Path; from bundler.install import repack\nrepack.own_wheel(Path())"
+    program = "from pathlib import Path; from bundler.runtime import repack\nrepack.own_wheel(Path())"
     hidden = f"import importlib.metadata as m; m.distribution = None\n{program}"
     done = subprocess.run(
         [sys.executable, "-c", hidden],
@@ -93,7 +93,7 @@ def test_an_installed_bundler_travels_as_its_checkout_does(tmp_path: Path) -> No
     subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], check=True)
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from bundler.install import repack; assert repack.__file__.startswith(sys.argv[1])\n"
+        "from bundler.runtime import repack; assert repack.__file__.startswith(sys.argv[1])\n"
         "repack.own_wheel(Path(sys.argv[2]))"
     )
     (site,) = (tmp_path / "site").glob("lib/python3*/site-packages")

@@ -14,8 +14,8 @@ import pytest
 
 import bundler
 from bundler.errors import InputError, InstallError
-from bundler.install import runtime as module
-from bundler.install.runtime import build_runtime
+from bundler.runtime import build as module
+from bundler.runtime.build import build_runtime
 from bundler.store import Store
 from bundler.workspace import Workspace
 from tests.conftest import PROJECT
@@ -196,7 +196,7 @@ def test_the_environment_bundler_has_what_the_air_gapped_host_needs(tmp_path: Pa
     target = tmp_path / "moved"
     target.mkdir()
     subprocess.run(["tar", "xzf", out, "-C", target], check=True)
-    program = "from bundler.install.installer import choose_installer as c; print(c('native').name)"
+    program = "from bundler.install.choose import choose_installer as c; print(c('native').name)"
     command = [target / "bin/python", "-I", "-c", program]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
     assert done.stdout == "native\n", done.stderr

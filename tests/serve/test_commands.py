@@ -266,7 +266,7 @@ def test_finding_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_an_installation_of_anothers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the installation can't be written, caches and state go to a folder of the user's own."""
-    from bundler.serve.place import can_write, writable_folder
+    from bundler.serve.environment_checks import can_write, writable_folder
 
     root = make_installation(tmp_path / "i")
     assert writable_folder(root, ".bundler/cache") == root / ".bundler/cache"

@@ -7,15 +7,14 @@ import msgspec
 import pytest
 
 from bundler.errors import UsageError
+from bundler.host.facts import HostFacts
+from bundler.host.network import client_host, interface_towards, split_address
 from bundler.model import Fit, LaunchVariant, ModelFacts, ModelSpec, Requirements
 from bundler.model import Launch as LaunchSpec
 from bundler.serve.flags import merge, parse, value_of
-from bundler.serve.host import HostFacts
 from bundler.serve.launch import Launch, Target, Wishes, build
-from bundler.serve.network import client_host, interface_towards, split_address
-from bundler.serve.routes import CACHES
-
-from .test_checks import gpus
+from bundler.serve.sglang_versions import CACHES
+from tests.host.test_checks import gpus
 
 TEAM = {
     "tool-call-parser": "glm47",

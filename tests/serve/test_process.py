@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundler.errors import DoctorError, NotRunningError, ServeError, UsageError
-from bundler.serve.tree import started_at
+from bundler.serve.process_tree import started_at
 
 from .conftest import Bench, gpu
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from bundler.collect.models.transfer import Digests, StoppedError
-from bundler.digest import BLOCK
+from bundler.common.digest import BLOCK
+from bundler.common.hashcache import HashCache
 from bundler.errors import BundlerError, DamagedError, FetchError, PreflightError
-from bundler.hashcache import HashCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bundler.collect.models.listing import ListedFile
     from bundler.collect.models.transfer import Remote
-    from bundler.progress import Meter, Reporter
+    from bundler.common.progress import Meter, Reporter
 
 STATE = ".bundler"
 """The folder below ``weights`` for what is under way; never carried."""

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bundler.archive.members import FileSource
+from bundler.archive.member import FileSource
 from bundler.collect.models.listing import ListedFile, Listing, check_paths, is_wanted, select
 from bundler.collect.models.readers import FolderReader
 from bundler.collect.models.source import JOBS
+from bundler.common.progress import SILENT
 from bundler.errors import DamagedError, InputError
-from bundler.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bundler.archive.members import Source
+    from bundler.archive.member import Source
     from bundler.collect.models.readers import Reader
+    from bundler.common.progress import Reporter
     from bundler.model import FileSelection, ModelSpec
-    from bundler.progress import Reporter
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bundler.archive.members import FileSource
+from bundler.archive.member import FileSource
 from bundler.collect.models.fetch import STATE, Fetch, hash_cache
 from bundler.collect.models.listing import ListedFile, Listing, check_paths, select
 from bundler.collect.models.readers import FolderReader
 from bundler.collect.models.source import JOBS
 from bundler.collect.models.stream import HubSource, RangeReader, check_streamable, digest_by_git
 from bundler.collect.models.transfer import Patience, Remote
-from bundler.installation import write_atomically
-from bundler.progress import SILENT
+from bundler.common.durable import write_atomically
+from bundler.common.progress import SILENT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bundler.archive.members import Source
+    from bundler.archive.member import Source
     from bundler.collect.models.readers import Reader
     from bundler.collect.models.transfer import Client
+    from bundler.common.progress import Reporter
     from bundler.model import HubSource as Place
     from bundler.model import ModelSpec
-    from bundler.progress import Reporter
 
 
 class _Pin(msgspec.Struct, frozen=True, kw_only=True):

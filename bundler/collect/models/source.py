@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bundler import manifest as manifests
-from bundler.archive.members import Member
+from bundler.archive.member import Member
 from bundler.collect.models.completeness import prove
+from bundler.common.progress import SILENT
 from bundler.installation import WEIGHTS
 from bundler.model import ModelFacts
-from bundler.progress import SILENT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bundler.archive.members import Source
+    from bundler.archive.member import Source
     from bundler.collect.models.listing import ListedFile, Listing
     from bundler.collect.models.readers import Reader
+    from bundler.common.progress import Reporter
     from bundler.model import ModelSpec
-    from bundler.progress import Reporter
 
 LICENSES = ("license*", "licence*", "notice*", "use_policy*", "copying*", "readme.md")
 """Licence and card, in lower case."""

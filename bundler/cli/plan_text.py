@@ -1,0 +1,75 @@
+"""A plan as people read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bundler.common.units import duration_text, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bundler.collect.plan import Plan, PlannedEnvironment
+
+
+def plan_text(plan: Plan, *, every: bool = True) -> str:
+    """Return a plan as people read it: what the target must have first.
+
+    :param every: list every artifact too.
+    """
+    lines = ["The target must have:", *(f"  {line}" for line in plan.target or ("nothing of its own",)), ""]
+    lines += [_environment_line(one) for one in plan.environments]
+    lines += [
+        f"model {one.name}: {one.files} files, {size_text(one.size)}, from {one.origin}"
+        + (f" at {one.revision}" if one.revision else "")
+        + (f"; {size_text(one.missing)} to download" if one.missing else "; all here")
+        + (", straight into the bundle" if one.missing and one.streamed else "")
+        for one in plan.models
+    ]
+    lines += ["", *_totals(plan)]
+    if every:
+        for environment in plan.environments:
+            lines += ["", f"{environment.name}:", *_artifact_lines(environment)]
+    return "\n".join(lines)
+
+
+def _environment_line(one: PlannedEnvironment) -> str:
+    words = [
+        f"{name} {version}"
+        for name, version in (("python", one.python), ("torch", one.torch), ("sglang", one.sglang))
+        if version
+    ]
+    alias = f" ({', '.join(one.aliases)})" if one.aliases else ""
+    known = sum(artifact.size or 0 for artifact in one.artifacts)
+    unknown = sum(artifact.size is None for artifact in one.artifacts)
+    size = size_text(known) + (f" and {unknown} of unknown size" if unknown else "")
+    counts = f"{one.count('conda')} conda packages, {one.count('wheel')} wheels"
+    return f"environment {one.name}{alias}: {counts}, {size}" + (f"; {', '.join(words)}" if words else "")
+
+
+def _totals(plan: Plan) -> Iterator[str]:
+    unknown = f", and {plan.unknown_sizes} files of unknown size" if plan.unknown_sizes else ""
+    yield f"in all: {plan.files} files, {size_text(plan.size)}{unknown}"
+    if not plan.missing_files and not plan.missing_size:
+        yield "to download: nothing, all is here"
+    else:
+        files = f"{plan.missing_files} files of the lock, " if plan.missing_files else ""
+        time = (
+            f", about {duration_text(plan.seconds)} at the {size_text(plan.rate)}/s of the latest fetch"
+            if plan.seconds is not None and plan.rate is not None
+            else ", in a time unknown until something was fetched here"
+        )
+        yield f"to download: {files}{size_text(plan.missing_size)}{time}"
+    for space in plan.space:
+        verdict = "" if space.enough else "  NOT ENOUGH"
+        yield (
+            f"space at {space.path} for {', '.join(space.purposes)}: "
+            f"{size_text(space.needed)} wanted, {size_text(space.free)} free{verdict}"
+        )
+
+
+def _artifact_lines(environment: PlannedEnvironment) -> Iterator[str]:
+    for one in environment.artifacts:
+        size = size_text(one.size) if one.size is not None else "unknown"
+        here = "here" if one.present else "    "
+        yield f"  {one.kind:5} {here} {size:>8}  {one.sha256 or 'no sha256':64}  {one.name} {one.version}"

@@ -1,0 +1,1 @@
+"""Plumbing that every room stands on: durable files, digests, threads, progress, sizes."""

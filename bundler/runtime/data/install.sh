@@ -1,0 +1,302 @@
+#!/bin/sh
+# Brings bundler itself onto a host that has no Python, then lets it unpack this bundle:
+#
+#     sh install.sh DEST [options of "bundler unpack"]
+#
+# Needs sh, tar, gzip, sha256sum and the usual small tools (coreutils or busybox). Nothing is run from the
+# bundle's own disk, which may be mounted read-only and noexec. Run again, it goes on where it stopped.
+# Before it runs, verify it by hand: it can't vouch for itself.
+set -eu
+LC_ALL=C
+export LC_ALL
+unset CDPATH PYTHONHOME PYTHONPATH || true
+
+# Written when the bundle is packed.
+runtime_kib=0
+payload_kib=0
+oldest_glibc=2.28
+
+longest_path=200
+newline='
+'
+
+usage() {
+  cat <<USAGE
+usage: sh install.sh [--runtime-only] DEST [options of "bundler unpack"]
+
+  DEST             the folder to install into; it is made if it isn't there
+  --runtime-only   bring bundler to DEST/bin/bundler and stop there
+  everything after DEST goes to "bundler unpack", for example another disk's folder or --partial
+USAGE
+}
+
+say() { printf 'install.sh: %s\n' "$1" >&2; }
+
+stop() { # CODE WHAT FIX
+  printf 'install.sh: %s\n  fix:   %s\n' "$2" "$3" >&2
+  exit "$1"
+}
+
+findings=0
+worst=8
+finding() { # WHAT FIX
+  [ "$findings" -gt 0 ] || say 'this host or this bundle is not ready:'
+  findings=$((findings + 1))
+  printf '  - %s\n    fix: %s\n' "$1" "$2" >&2
+}
+
+# ---- what this host is -------------------------------------------------------------------------------------
+
+glibc_version() { # prints a version, or "musl", or nothing where no C library can be found
+  said=$(getconf GNU_LIBC_VERSION 2>/dev/null) || said=
+  case $said in
+    'glibc '[0-9]*) printf '%s' "${said#glibc }"; return ;;
+  esac
+  said=$(ldd --version 2>&1) || true
+  case $said in
+    *musl*) printf musl; return ;;
+    *GLIBC* | *'GNU libc'*) said=${said%%"$newline"*}; printf '%s' "${said##* }"; return ;;
+  esac
+  for library in /lib64/libc.so.6 /lib/x86_64-linux-gnu/libc.so.6 /usr/lib64/libc.so.6 \
+    /usr/lib/x86_64-linux-gnu/libc.so.6 /lib/libc.so.6 /usr/lib/libc.so.6; do
+    [ -e "$library" ] || continue
+    said=$("$library" 2>/dev/null) || said=$(grep -a 'GNU C Library' "$library" 2>/dev/null) || said=
+    case $said in
+      *' version '[0-9]*) said=${said#*' version '}; said=${said%%[!0-9.]*}; printf '%s' "${said%.}"; return ;;
+    esac
+  done
+  for library in /lib/ld-musl-*; do
+    [ ! -e "$library" ] || printf musl
+  done
+}
+
+older() { # A B: whether version A is older than version B; two numbers each
+  a_minor=${1#*.} b_minor=${2#*.}
+  a_minor=${a_minor%%[!0-9]*}
+  [ "${1%%.*}" -lt "${2%%.*}" ] || { [ "${1%%.*}" -eq "${2%%.*}" ] && [ "${a_minor:-0}" -lt "$b_minor" ]; }
+}
+
+check_system() {
+  for tool in tar gzip sha256sum uname df du mkdir mv rm chmod dirname readlink cat; do
+    command -v "$tool" >/dev/null 2>&1 || finding "the command $tool is missing" \
+      "install the packages tar, gzip and coreutils (or busybox)"
+  done
+  machine="$(uname -s) $(uname -m)"
+  [ "$machine" = 'Linux x86_64' ] || finding "this is $machine; the bundle is for Linux x86_64" \
+    'install on a host with an x86-64 processor'
+  found=$(glibc_version)
+  case $found in
+    musl*) finding "the C library here is musl; the runtime needs glibc $oldest_glibc or newer" \
+      'install on a distribution with glibc (Debian, Ubuntu, Rocky, SLES), or in a container of one' ;;
+    [0-9]*.[0-9]*) ! older "$found" "$oldest_glibc" || finding \
+      "glibc is $found; the runtime needs $oldest_glibc or newer" \
+      'install on a newer distribution (Debian 10, Ubuntu 20.04, RHEL 8 or later)' ;;
+    *) finding "no glibc was found; the runtime needs $oldest_glibc or newer" \
+      'install on a distribution with glibc (Debian, Ubuntu, Rocky, SLES), or in a container of one' ;;
+  esac
+}
+
+# ---- the destination ---------------------------------------------------------------------------------------
+
+free_kib() { # FOLDER: KiB that may still be written there
+  df -Pk "$1" 2>/dev/null | {
+    read -r _ || true
+    read -r line || line=
+    # The device and the mount point may hold spaces: what counts stands before the percentage.
+    before=
+    set -f
+    for word in $line; do
+      case $word in
+        [0-9]*%) printf '%s' "$before"; break ;;
+      esac
+      before=$word
+    done
+  }
+}
+
+used_kib() { # FOLDER: KiB that an earlier run has written already
+  [ -d "$1" ] || { printf 0; return; }
+  size=$(du -skx "$1" 2>/dev/null) || true
+  size=${size%%[!0-9]*}
+  printf '%s' "${size:-0}"
+}
+
+check_space() {
+  free=$(free_kib "$probe")
+  [ -n "$free" ] || return 0
+  places=$probe
+  if [ -d "$dest/weights" ]; then
+    elsewhere=$(free_kib "$dest/weights")
+    if [ -n "$elsewhere" ] && [ "$elsewhere" -ne "$free" ]; then
+      free=$((free + elsewhere + $(used_kib "$dest/weights")))
+      places="$places and $dest/weights"
+    fi
+  fi
+  needed=$((runtime_kib + payload_kib - $(used_kib "$dest")))
+  [ "$free" -ge "$needed" ] && return 0
+  what="$((free / 1024)) MiB are free at $places; $((needed / 1024)) MiB are needed"
+  if [ "$skip" = yes ]; then say "warning: $what"; else
+    finding "$what" 'free that much, choose a larger file system, or go on nevertheless: --skip-preflight'
+  fi
+}
+
+check_destination() {
+  case $dest in
+    *[:\'\"\\\$\`]* | *"$newline"*) finding \
+      "the destination's path holds one of : ' \" \\ \$ \` or a line break" \
+      'choose another path: PATH, or the scripts of the environments, can not name such a folder' ;;
+  esac
+  [ ${#dest} -le "$longest_path" ] || finding \
+    "the destination's path is ${#dest} bytes long; environments can't be moved to paths over $longest_path" \
+    'choose a shorter path'
+  case $dest/ in
+    "$bundle"/*) finding 'the destination lies inside the bundle' 'choose a folder outside it'; return 0 ;;
+  esac
+  probe=$dest
+  while [ ! -e "$probe" ] && [ ! -h "$probe" ]; do probe=$(dirname -- "$probe"); done
+  if [ ! -d "$probe" ]; then
+    finding "$probe is not a folder" 'choose another destination'
+    return 0
+  fi
+  check_others
+  check_writing
+  check_space
+}
+
+check_others() {
+  # What bundler asks of a new folder; once its own folders are in there it couldn't tell any more.
+  [ ! -d "$dest/.bundler" ] || return 0
+  for other in "$dest"/* "$dest"/.[!.]* "$dest"/..?*; do
+    case ${other##*/} in
+      .pixi | bin | runtime | lost+found) continue ;;
+    esac
+    [ -e "$other" ] || [ -h "$other" ] || continue
+    finding "the destination holds other things: ${other##*/}" \
+      'name a new or empty folder, or an installation to add this bundle to'
+    return 0
+  done
+}
+
+check_writing() {
+  try="$probe/.bundler-try.$$"
+  if ! (umask 077 && printf '#!/bin/sh\nexit 0\n' >"$try") 2>/dev/null; then
+    finding "nothing can be written to $probe" \
+      'choose a folder that you may write to, run this as its owner, or mount it read-write'
+    return 0
+  fi
+  chmod 700 "$try" 2>/dev/null || true
+  "$try" 2>/dev/null || finding "programs can't be run from $probe (mounted noexec?)" \
+    'mount it with exec, or choose another file system'
+  rm -f "$try"
+}
+
+# ---- what is about to be run -------------------------------------------------------------------------------
+
+check_bundle() {
+  if [ ! -f "$bundle/SHA256SUMS" ]; then
+    finding "SHA256SUMS is missing in $bundle" 'copy the bundle again, whole'
+    return 0
+  fi
+  for name in runtime.tar.gz manifest.json; do
+    promised=
+    while read -r sum listed || [ -n "$sum" ]; do
+      [ "${listed#\*}" != "$name" ] || promised=$sum
+    done <"$bundle/SHA256SUMS"
+    if [ ! -f "$bundle/$name" ]; then
+      finding "$name is missing in $bundle" 'copy the bundle again, whole'
+    elif [ -z "$promised" ]; then
+      finding "SHA256SUMS doesn't list $name" 'copy the bundle again, and find out who changed it'
+      worst=5
+    else
+      sum=$(sha256sum <"$bundle/$name") || sum=unreadable
+      if [ "${sum%% *}" != "$promised" ]; then
+        finding "$name is damaged or altered: SHA256SUMS promises $promised" \
+          "copy $name again; it lies on each of the bundle's disks"
+        worst=5
+      fi
+    fi
+    [ "$name" != runtime.tar.gz ] || runtime_sha256=$promised
+  done
+}
+
+# ---- the work ----------------------------------------------------------------------------------------------
+
+check_addition() { # whether an installation takes this bundle: asked of the new bundler, before the old one goes
+  code=0
+  said=$("$partial/bin/python" -I -B -m bundler unpack --dry-run "$bundle" "$@" "$dest" 2>&1) || code=$?
+  [ "$code" -ne 0 ] || return 0
+  printf '%s\n' "$said" >&2
+  rm -rf "$partial"
+  exit "$code"
+}
+
+install_runtime() {
+  ready=$dest/.bundler/runtime.ready
+  stamp="$runtime_sha256 $dest"
+  if [ -f "$ready" ] && [ "$(cat "$ready")" = "$stamp" ] && [ -x "$dest/runtime/bin/python" ]; then
+    say "bundler is in $dest/runtime already"
+    return 0
+  fi
+  say "unpacking bundler's own runtime to $dest/runtime"
+  partial=$dest/.bundler/runtime.partial
+  old=$dest/.bundler/runtime.old
+  # A run that was killed between the two moves below has left the old one aside.
+  [ -e "$dest/runtime" ] || [ ! -e "$old" ] || mv "$old" "$dest/runtime"
+  rm -rf "$partial" "$old"
+  mkdir -p "$partial"
+  # sh knows the exit code of a pipe's last command only.
+  { gzip -dc <"$bundle/runtime.tar.gz" || : >"$partial/.failed"; } | (cd "$partial" && tar -xof -) ||
+    stop 10 'the runtime could not be unpacked' 'see the message above, then run the same command again'
+  [ ! -e "$partial/.failed" ] ||
+    stop 5 'runtime.tar.gz could not be read to its end' 'copy it again, or try another drive'
+  [ "$runtime_only" = yes ] || [ ! -f "$dest/.bundler/receipt.json" ] || check_addition "$@"
+  # A runtime without pixi takes nobody's pixi away.
+  if [ -x "$dest/runtime/bin/pixi" ] && [ ! -e "$partial/bin/pixi" ]; then
+    { cat <"$dest/runtime/bin/pixi" >"$partial/bin/pixi" && chmod 755 "$partial/bin/pixi"; } ||
+      stop 10 'the pixi that is here could not be kept' 'see the message above, then run this again'
+  fi
+  rm -f "$ready"
+  [ ! -e "$dest/runtime" ] || mv "$dest/runtime" "$old"
+  mv "$partial" "$dest/runtime"
+  rm -rf "$old"
+  "$dest/runtime/bin/python" -E -s -B "$dest/runtime/bin/conda-unpack" ||
+    stop 10 'the runtime could not be fitted to its new place' 'see the message above, then run this again'
+  # The note below must not outlive a power cut that the runtime doesn't.
+  sync -f "$dest" 2>/dev/null || sync 2>/dev/null || true
+  printf '%s' "$stamp" >"$ready"
+}
+
+runtime_only=no
+skip=no
+case ${1:-} in
+  -h | --help) usage; exit 0 ;;
+  --runtime-only) runtime_only=yes; shift ;;
+esac
+case ${1:-} in
+  '' | -*) usage >&2; exit 2 ;;
+  /*) dest=$1 ;;
+  *) dest=$(pwd)/$1 ;;
+esac
+shift
+while [ "$dest" != "${dest%/}" ]; do dest=${dest%/}; done
+for word in "$@"; do
+  [ "$word" != --skip-preflight ] || skip=yes
+done
+
+bundle=$(cd -- "$(dirname -- "$0")" && pwd -P)
+runtime_sha256=
+check_system
+check_destination
+check_bundle
+[ "$findings" -eq 0 ] || exit "$worst"
+
+mkdir -p "$dest/.bundler" || stop 9 "$dest can't be made" 'choose a folder that you may write to'
+dest=$(cd -- "$dest" && pwd -P)
+install_runtime "$@"
+"$dest/runtime/bin/python" -I -B -m bundler.runtime.launchers "$dest" ||
+  stop 10 "the launchers in $dest/bin could not be written" 'see the message above, then run this again'
+if [ "$runtime_only" = yes ]; then
+  say "done; go on with: '$dest/bin/bundler' unpack '$bundle' '$dest'"
+  exit 0
+fi
+exec "$dest/bin/bundler" unpack "$bundle" "$@" "$dest"

@@ -1,0 +1,163 @@
+"""The installation as the server will meet it: interpreter, compiler, libraries, caches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bundler.common.units import size_text
+from bundler.host.facts import find_libraries
+from bundler.host.finding import fail, good, warn
+from bundler.host.needs import version_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bundler.host.finding import Finding
+
+CACHE_ROOM = 2 * 10**9
+"""Bytes that compiled kernels may take at the first start."""
+INSTALL_AGAIN = "; or, where the environment should have it, install it anew: bundler install"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the server runs on this host."""
+
+    python: str | None
+    """The interpreter, or ``None`` where it isn't there."""
+    wanted_python: str
+    """The interpreter that should be there."""
+    compiler: str | None
+    """The C compiler that Triton will call, with the environment activated."""
+    libnuma: str | None
+    caches: str
+    """The folder that kernels are compiled into."""
+    caches_problem: str | None = None
+    """Why it can't be written."""
+    caches_free: int | None = None
+    """Bytes free on its file system."""
+    sglang: str | None = None
+    """The version the interpreter has; ``None``: none."""
+    probed: bool = False
+    """Whether the interpreter was asked."""
+
+
+def writable_folder(root: Path, inside: str) -> Path:
+    """Return a folder of the installation, or the user's own where the installation belongs to another.
+
+    :param root: the installation.
+    :param inside: the folder's place in it: ``.bundler/cache``.
+    """
+    folder = root / inside
+    if not root.exists() or can_write(folder) is None:
+        return folder
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    name = f"{root.name}-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]}"
+    return Path(base) / "bundler" / name / Path(inside).name
+
+
+def can_write(folder: Path) -> str | None:
+    """Say why nothing can be written in a folder, which need not exist yet; ``None`` where it can."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return f"{there} is no folder"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{there} can't be written by user {os.getuid()}"
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        return f"{there} is on a read-only file system"
+    return None
+
+
+def look(
+    python: Path,
+    prefix: Path | None,
+    variables: Mapping[str, str],
+    caches: Path,
+    sglang: str | None,
+    *,
+    probed: bool,
+) -> Place:
+    """Look at the place the server will run in. Changes nothing.
+
+    :param python: the interpreter.
+    :param prefix: the environment's folder, or ``None`` for an interpreter from elsewhere.
+    :param variables: the variables the server will have.
+    :param caches: the folder for kernel caches.
+    :param sglang: the version of SGLang that the interpreter told.
+    :param probed: whether it was asked; else its environment's folder is looked at.
+    """
+    extra = (prefix / "lib",) if prefix else ()
+    existing = caches
+    while not existing.exists():
+        existing = existing.parent
+    return Place(
+        python=str(python) if python.exists() else None,
+        wanted_python=str(python),
+        compiler=compiler(variables),
+        libnuma=find_libraries(("libnuma.so.1",), extra)["libnuma.so.1"],
+        caches=str(caches),
+        caches_problem=can_write(caches),
+        caches_free=shutil.disk_usage(existing).free,
+        sglang=sglang if probed else installed_sglang(prefix),
+        probed=probed,
+    )
+
+
+def installed_sglang(prefix: Path | None) -> str | None:
+    """Return the version of SGLang in an environment's folder, without starting its interpreter."""
+    found = sorted(prefix.glob("lib/python3*/site-packages/sglang-*.dist-info")) if prefix else []
+    return found[0].name.removesuffix(".dist-info").partition("-")[2] if found else None
+
+
+def compiler(variables: Mapping[str, str]) -> str | None:
+    """Return the C compiler as Triton finds it: ``CC``, else gcc or clang on PATH."""
+    path = variables.get("PATH", os.defpath)
+    named = variables.get("CC")
+    if named:
+        words = shlex.split(named)
+        return shutil.which(words[0], path=path) if words else None
+    return shutil.which("gcc", path=path) or shutil.which("clang", path=path)
+
+
+def check_place(place: Place) -> Iterator[Finding]:
+    """Interpreter, compiler, libnuma and caches."""
+    if place.python is None:
+        fix = "install the environment: bundler install"
+        yield fail("environment", "interpreter", "not there", place.wanted_python, fix)
+    elif place.sglang is None:
+        fix = "an interpreter that has SGLang: --python PATH" + ("" if place.probed else INSTALL_AGAIN)
+        yield fail("environment", "interpreter", f"{place.python} has no SGLang", "sglang", fix)
+    else:
+        version = f" (SGLang {place.sglang})" if place.sglang else ""
+        yield good("environment", "interpreter", place.python + version)
+    if place.compiler is None:
+        fix = "lock gcc_linux-64 in the environment, or install gcc on the host"
+        yield fail("environment", "C compiler", "none", "one in CC or on PATH: Triton needs it", fix)
+    else:
+        yield good("environment", "C compiler", place.compiler)
+    if place.libnuma is None:
+        fix = "lock libnuma in the environment, or install libnuma1 (numactl-libs) on the host"
+        # Seen of the kernels of SGLang 0.5.7; newer ones may do without.
+        judge = fail if version_in(place.sglang, "<0.5.11") else warn
+        yield judge("environment", "libnuma.so.1", "not found", "sgl_kernel is linked with it", fix)
+    else:
+        yield good("environment", "libnuma.so.1", place.libnuma)
+    yield _caches(place)
+
+
+def _caches(place: Place) -> Finding:
+    if place.caches_problem:
+        fix = "set XDG_CACHE_HOME to a folder that this user can write"
+        return fail("environment", "kernel caches", place.caches_problem, f"{place.caches} writable", fix)
+    if place.caches_free is not None and place.caches_free < CACHE_ROOM:
+        seen = f"{size_text(place.caches_free)} free at {place.caches}"
+        return warn("environment", "kernel caches", seen, size_text(CACHE_ROOM), "free some space")
+    return good("environment", "kernel caches", place.caches)

@@ -1,0 +1,136 @@
+"""The servers of an installation: a small file for each, which survives the command that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bundler.common.durable import write_atomically
+from bundler.errors import NotRunningError
+from bundler.installation import RUN
+from bundler.serve.environment_checks import writable_folder
+from bundler.serve.process_tree import find_tree, started_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ServerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One server, as it was started."""
+
+    pid: int
+    start: str
+    """When the process began, as the kernel counts it: tells it from another that got the same pid."""
+    marker: str
+    """A word in the environment of each of its processes, by which strays are found."""
+    started: float
+    """Seconds since 1970."""
+    model: str
+    served_name: str
+    environment: str | None
+    url: str
+    port: int
+    tp_size: int
+    nnodes: int = 1
+    node_rank: int = 0
+    log: str
+    argv: tuple[str, ...]
+    supervisor: int | None = None
+    """The pid of the bundler that runs it in the foreground."""
+    supervisor_start: str | None = None
+    api_key_file: str | None = None
+    gpu_used: dict[str, int] = {}
+    """Bytes in use on each GPU before it was started, by index."""
+    ready_after: float | None = None
+    """Seconds until it was ready, once it was."""
+    ranks: dict[str, tuple[str, str]] = {}
+    """Its named processes when it became ready: pid to start and title."""
+
+    @property
+    def running(self) -> bool:
+        """Whether the process that was started is still there."""
+        return started_at(self.pid) == self.start
+
+    @property
+    def lost(self) -> list[str]:
+        """The ranks that are gone since it was ready, though the server itself may still be there."""
+        return [
+            f"{title.split()[0]} (pid {pid})"
+            for pid, (start, title) in self.ranks.items()
+            if started_at(int(pid)) != start
+        ]
+
+    @property
+    def name(self) -> str:
+        """What tells it from other servers of the installation."""
+        return server_name(self.port, self.node_rank)
+
+
+def server_name(port: int, node_rank: int = 0) -> str:
+    """Return the stem of a server's files: its port, and its rank where it isn't the first node."""
+    return f"server-{port}" + (f"-rank{node_rank}" if node_rank else "")
+
+
+def run_folder(root: Path) -> Path:
+    """Return where an installation's servers are recorded."""
+    return writable_folder(root, RUN)
+
+
+def write_state(folder: Path, state: ServerState) -> None:
+    """Record a server. The file is for the user alone: the command line may name secrets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{state.name}.json"
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
+    path.chmod(0o600)
+
+
+def remove_state(folder: Path, state: ServerState) -> None:
+    """Forget a server."""
+    with contextlib.suppress(OSError):
+        (folder / f"{state.name}.json").unlink()
+
+
+def servers(folder: Path) -> list[ServerState]:
+    """Return the recorded servers, by port, those that ended unexpectedly too."""
+    found: list[ServerState] = []
+    for path in sorted(folder.glob("server-*.json")):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            found.append(msgspec.json.decode(path.read_bytes(), type=ServerState))
+    return found
+
+
+def alive(state: ServerState) -> bool:
+    """Say whether any process of a server is left, strays included."""
+    return state.running or bool(find_tree(state.pid, state.start, state.marker))
+
+
+def choose(folder: Path, port: int | None, node_rank: int | None = None) -> ServerState:
+    """Return the one server that is meant.
+
+    :raises NotRunningError: there is none, or there are several and none was named.
+    """
+    found = [
+        one
+        for one in servers(folder)
+        if (port is None or one.port == port) and (node_rank is None or one.node_rank == node_rank)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        what = "no server of this installation runs" + (f" on port {port}" if port else "")
+        raise NotRunningError(what, where=folder, hint="start it with: bundler serve --detach")
+    names = [f"port {one.port}, node rank {one.node_rank}, pid {one.pid}" for one in found]
+    raise NotRunningError(
+        "which server? several run here",
+        findings=names,
+        where=folder,
+        hint="name one: --port N --node-rank N",
+    )
+
+
+def own_start() -> str | None:
+    """Return when this very process began."""
+    return started_at(os.getpid())

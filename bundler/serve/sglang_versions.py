@@ -1,0 +1,96 @@
+"""What makes a version of SGLang run without a CUDA toolkit and without a network, keyed by its version.
+
+SGLang 0.5.7 compiles kernels with nvcc unless it is told not to: FlashInfer's fused all-reduce at the first
+forward pass, FlashInfer's attention and sampling, DeepGEMM at import. With these variables and flags it uses
+what sgl-kernel and Triton bring. From 0.5.11 on SGLang compiles too much for that: it wants nvcc on the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bundler.host.needs import version_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bundler.model import FlagValue, LaunchVariant, ModelFacts, ModelSpec
+
+COMMON = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "SGLANG_WARMUP_TIMEOUT": "1800"}
+"""For every version: no hub is asked, and the warm-up may compile."""
+
+CACHES = {
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TORCH_EXTENSIONS_DIR": "torch-extensions",
+    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+    "TVM_FFI_CACHE_DIR": "tvm-ffi",
+    "SGLANG_DG_CACHE_DIR": "deep-gemm",
+    "CUDA_CACHE_PATH": "cuda",
+    "OUTLINES_CACHE_DIR": "outlines",
+    "HF_HOME": "huggingface",
+}
+"""Variables that name a cache, and its folder; kept between starts, so that the second compiles nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way to run some versions of SGLang."""
+
+    name: str
+    sglang: str
+    """A version specifier."""
+    env: dict[str, str]
+    needs_nvcc: bool
+    cuda_home: bool = False
+    """Whether CUDA_HOME is to name the environment, which needs no toolkit in it."""
+
+
+ROUTES = (
+    Route(
+        "without nvcc",
+        "<0.5.11",
+        {"SGLANG_IS_FLASHINFER_AVAILABLE": "false", "SGLANG_ENABLE_JIT_DEEPGEMM": "false"},
+        needs_nvcc=False,
+        cuda_home=True,
+    ),
+    Route("with nvcc", ">=0.5.11", {}, needs_nvcc=True),
+)
+
+
+def route_for(sglang: str | None) -> Route:
+    """Return the route for a version; the environment's own version where it is unknown."""
+    return next((route for route in ROUTES if version_in(sglang, route.sglang)), ROUTES[0])
+
+
+def route_flags(route: Route, family: str | None, facts: ModelFacts) -> dict[str, FlagValue]:
+    """Return the flags a route adds where neither manifest nor user names them."""
+    if route.needs_nvcc:
+        return {}
+    # "flashinfer" is the name under which this version calls sgl-kernel's own sampling.
+    flags: dict[str, FlagValue] = {"sampling-backend": "flashinfer"}
+    if family is not None:
+        flags["attention-backend"] = "fa3" if family == "hopper" and not facts.vision else "triton"
+    return flags
+
+
+def route_environment(route: Route, caches: Path, prefix: Path | None) -> dict[str, str]:
+    """Return the variables for a route: offline, caches, and what keeps nvcc out."""
+    variables = COMMON | route.env
+    if route.cuda_home and prefix is not None:
+        variables["CUDA_HOME"] = str(prefix)
+    return variables | {name: str(caches / folder) for name, folder in CACHES.items()}
+
+
+def matching_variants(
+    spec: ModelSpec, environment: str | None, family: str | None, sglang: str | None
+) -> list[LaunchVariant]:
+    """Return the manifest's variants that hold here; an unknown GPU family matches only variants for all."""
+    return [
+        variant
+        for variant in spec.launch.variants
+        if (not variant.environments or environment in variant.environments)
+        and (not variant.gpu_families or family in variant.gpu_families)
+        and version_in(sglang, variant.sglang)
+    ]

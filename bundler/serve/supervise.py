@@ -1,0 +1,257 @@
+"""One server from its start to its end: waited for, watched, ended as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bundler.common.units import size_text
+from bundler.errors import ServeError
+from bundler.serve.failures import ending, explain
+from bundler.serve.nodes import open_link
+from bundler.serve.process import GRACE, kill, stop, wait_for_gpus
+from bundler.serve.process_tree import find_ranks, find_tree
+from bundler.serve.progress_log import LogTail
+from bundler.serve.readahead import ReadAhead
+from bundler.serve.readiness import DEFAULT_TIMEOUT, failure, wait_until_ready
+from bundler.serve.server_record import write_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from bundler.serve.launch import Launch
+    from bundler.serve.nodes import NodeLink
+    from bundler.serve.process import Server
+    from bundler.serve.progress_log import Progress
+    from bundler.serve.server_record import ServerState
+
+POLL = 0.2
+RANK_INTERVAL = 1.0
+"""Seconds between two looks at the ranks of a server that serves."""
+
+
+class TerminatedError(BaseException):
+    """SIGTERM or SIGHUP told this command to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a start is waited for."""
+
+    timeout: float = DEFAULT_TIMEOUT
+    grace: float = GRACE
+    read_ahead: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What is shown to the user."""
+
+    say: Callable[[str], None]
+    """Status lines."""
+    echo: Callable[[str], None] | None = None
+    """Lines of the server's log."""
+
+
+def run_detached(server: Server, launch: Launch, patience: Patience, voice: Voice) -> Progress:
+    """Wait until a detached server is ready, and leave it running.
+
+    Whatever ends the wait before, Ctrl-C too, ends the server with all its processes.
+
+    :raises ServeError: it didn't become ready.
+    """
+    with _signals(), _ended_unless_ready(server, patience, voice):
+        link = open_link(launch)
+        try:
+            progress = _become_ready(server, launch, link, patience, voice)
+        except BaseException as problem:
+            _close_failed(link, problem)
+            raise
+        if link:
+            link.close(bye=True)
+        return progress
+
+
+def run_foreground(server: Server, launch: Launch, patience: Patience, voice: Voice) -> None:
+    """Run a server until it ends or this command is told to end; SIGTERM ends it orderly and returns.
+
+    :raises ServeError: it didn't become ready, or ended by itself.
+    :raises KeyboardInterrupt: Ctrl-C, after the server was ended.
+    """
+    link = open_link(launch)
+    with _signals():
+        try:
+            with _ended_unless_ready(server, patience, voice):
+                tail = LogTail(server.folder / f"{server.state.name}.log")
+                _become_ready(server, launch, link, patience, voice, tail)
+            _watch(server, link, tail, patience, voice)
+        except TerminatedError:
+            voice.say("stopped")
+            _close_failed(link, "it was told to stop")
+        except BaseException as problem:
+            _close_failed(link, problem)
+            raise
+
+
+def _become_ready(
+    server: Server,
+    launch: Launch,
+    link: NodeLink | None,
+    patience: Patience,
+    voice: Voice,
+    tail: LogTail | None = None,
+) -> Progress:
+    """Wait for this node's server, on several nodes for the first one's too, and say where the time went."""
+    log = server.folder / f"{server.state.name}.log"
+    ahead = ReadAhead(launch.weights) if patience.read_ahead else None
+    try:
+        progress = wait_until_ready(
+            launch.url,
+            log,
+            server.process.poll,
+            timeout=patience.timeout,
+            say=voice.say,
+            echo=voice.echo,
+            watch=link.reason if link else None,
+            tail=tail,
+        )
+        if link:
+            _wait_for_the_whole(server, link, progress, log, patience, voice)
+    finally:
+        if ahead:
+            ahead.stop()
+    seconds = time.monotonic() - progress.started
+    write_state(server.folder, _ready_state(server, seconds))
+    for line in where_the_seconds_went(progress, seconds, ahead):
+        voice.say(line)
+    return progress
+
+
+def _ready_state(server: Server, seconds: float) -> ServerState:
+    """Return the state of a server that is ready, with the ranks that it has."""
+    ranks = {str(pid): told for pid, told in find_ranks(server.state.pid).items()}
+    return msgspec.structs.replace(server.state, ready_after=round(seconds, 1), ranks=ranks)
+
+
+def where_the_seconds_went(progress: Progress, seconds: float, ahead: ReadAhead | None) -> list[str]:
+    """Return the lines that account for a start."""
+    lines = [f"ready after {seconds:.0f} s"]
+    lines += [f"  {taken:6.1f} s  {stage}" for stage, taken in progress.seconds(progress.began["ready"])]
+    if ahead and ahead.on:
+        lines.append(f"  weights read ahead: {size_text(ahead.read)} of {size_text(ahead.total)}")
+    elif ahead and ahead.total:
+        lines.append("  weights not read ahead: they don't fit into free memory")
+    return lines
+
+
+def _wait_for_the_whole(
+    server: Server, link: NodeLink, progress: Progress, log: Path, patience: Patience, voice: Voice
+) -> None:
+    """On a node that isn't the first: wait until the first one's server answers."""
+    link.ready()
+    if link.rank == 0 or not link.joined:
+        if link.problem:
+            voice.say(f"this node alone is watched: no link to the others ({link.problem})")
+        return
+    voice.say("this node is ready; waiting for the first one")
+    while not link.whole_ready.wait(POLL):
+        code, reason = server.process.poll(), link.reason()
+        if code is not None:
+            raise failure(f"the server ended while the first node started: {ending(code)}", progress, log)
+        if reason:
+            raise failure(reason, progress, log)
+        if time.monotonic() - progress.started > patience.timeout:
+            raise failure(f"the first node isn't ready after {patience.timeout:.0f} s", progress, log)
+
+
+def _watch(server: Server, link: NodeLink | None, tail: LogTail, patience: Patience, voice: Voice) -> None:
+    """Show the log until the server ends, and end what it left."""
+    recent: list[str] = []
+    state, looked = _ready_state(server, 0), time.monotonic()
+    try:
+        while (code := server.process.poll()) is None:
+            recent = _echo(tail.read(), recent, voice)
+            if link and (reason := link.reason()):
+                raise ServeError(reason, where=server.state.log, hint="start all nodes again")
+            if time.monotonic() - looked > RANK_INTERVAL:
+                looked = time.monotonic()
+                if lost := state.lost:
+                    raise ServeError(f"the server lost {', '.join(lost)}", where=server.state.log)
+            time.sleep(POLL)
+    except BaseException:
+        _end(server, patience, voice)
+        raise
+    recent = _echo(tail.drain(), recent, voice)
+    kill(server)
+    known = explain(recent)
+    raise ServeError(
+        f"the server ended: {ending(code)}",
+        where=server.state.log,
+        findings=[f"cause: {known.cause}"] if known else recent[-8:],
+        hint=known.fix if known else "read its log: bundler logs",
+    )
+
+
+def _echo(lines: list[str], recent: list[str], voice: Voice) -> list[str]:
+    if voice.echo:
+        for line in lines:
+            voice.echo(line)
+    return (recent + [line for line in lines if line.strip()])[-200:]
+
+
+@contextlib.contextmanager
+def _ended_unless_ready(server: Server, patience: Patience, voice: Voice) -> Iterator[None]:
+    """End the server if the block is left by any exception."""
+    try:
+        yield
+    except ServeError:
+        left = len(find_tree(server.state.pid, server.state.start, server.state.marker))
+        if left:
+            voice.say(f"ending {left} process{'' if left == 1 else 'es'} of the server")
+        kill(server)
+        for line in wait_for_gpus(server.state.gpu_used):
+            voice.say(line)
+        raise
+    except BaseException:
+        _end(server, patience, voice)
+        raise
+
+
+def _end(server: Server, patience: Patience, voice: Voice) -> None:
+    """End the server in order; a second Ctrl-C ends it at once."""
+    voice.say("ending the server")
+    try:
+        lines = stop(server.folder, server.state, patience.grace)
+    except (KeyboardInterrupt, TerminatedError):
+        kill(server)
+        lines = wait_for_gpus(server.state.gpu_used)
+    for line in lines:
+        voice.say(line)
+
+
+def _close_failed(link: NodeLink | None, problem: BaseException | str) -> None:
+    if link:
+        link.failed(str(getattr(problem, "what", problem)) or type(problem).__name__)
+        link.close(bye=False)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exception, so that they end the server as Ctrl-C does."""
+
+    def told(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

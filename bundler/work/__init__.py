@@ -1,0 +1,1 @@
+"""The commands' work, step by step: what joins the rooms, without a word to the terminal."""

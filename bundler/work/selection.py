@@ -1,0 +1,121 @@
+"""What ``pack`` was asked to carry, opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bundler.errors import UsageError
+from bundler.installation import WEIGHTS
+from bundler.store import Store
+from bundler.workspace import MANIFEST, OWN_ENVIRONMENT, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bundler.collect.models.source import ModelSource
+    from bundler.common.progress import Reporter
+    from bundler.workspace import EnvironmentLock
+
+
+DEFAULT = "default"
+"""The environment that is meant where neither an environment nor a model is named, as with pixi."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Environments and models to carry."""
+
+    root: Path
+    """The workspace's folder."""
+    workspace: Workspace | None
+    """``None`` where only models are selected and the folder is no workspace."""
+    fetched: tuple[EnvironmentLock, ...]
+    """What is fetched: the environments to carry, and the one that bundler itself travels in."""
+    environments: tuple[EnvironmentLock, ...]
+    """What is carried."""
+    models: tuple[ModelSource, ...]
+
+    @property
+    def weights(self) -> Path:
+        """The folder of downloaded models."""
+        return self.root / WEIGHTS
+
+    @cached_property
+    def store(self) -> Store:
+        """The workspace's store."""
+        return Store.of(self.root)
+
+    def fetch_artifacts(self, *, jobs: int, reporter: Reporter) -> None:
+        """Bring every artifact into the store.
+
+        :raises BundlerError: as :func:`bundler.collect.fetch.fetch`.
+        """
+        from bundler.collect.fetch import fetch
+
+        artifacts = [artifact for one in self.fetched for artifact in one.artifacts]
+        if artifacts:
+            fetch(artifacts, self.store, workspace=self.root, jobs=jobs, reporter=reporter)
+
+
+def select(
+    root: Path,
+    names: Sequence[str],
+    models: Sequence[str],
+    *,
+    allow_unhashed: bool = False,
+    allow_pickle: bool = False,
+) -> Selection:
+    """Open what the user names.
+
+    :param root: the workspace's folder.
+    :param names: names or aliases of environments.
+    :param models: names, manifests, folders or hubs' addresses.
+    :raises InputError: no such thing, or it can't be carried.
+    :raises UsageError: two models of one name.
+    """
+    fetched: tuple[EnvironmentLock, ...] = ()
+    workspace = None
+    if names or not models or (root / MANIFEST).is_file():
+        workspace = Workspace.load(root)
+        fetched = chosen_environments(workspace, names, models, allow_unhashed=allow_unhashed)
+        wanted = {workspace.environment(name).name for name in names}
+    carried = tuple(one for one in fetched if one.name != OWN_ENVIRONMENT or one.name in wanted)
+    sources = tuple(opened_models(models, root, allow_pickle=allow_pickle))
+    called = [source.spec.name for source in sources]
+    for name in called:
+        if called.count(name) > 1:
+            raise UsageError(f"two models are called {name}", hint="name each once")
+    return Selection(root, workspace, fetched, carried, sources)
+
+
+def chosen_environments(
+    workspace: Workspace, names: Sequence[str], models: Sequence[str], *, allow_unhashed: bool = False
+) -> tuple[EnvironmentLock, ...]:
+    """Return the environments that a bundle needs, bundler's own among them.
+
+    A model alone needs none: its bundle adds it to an installation.
+
+    :raises InputError: one isn't there, or has packages that can't be carried.
+    """
+    from bundler.workspace import required_environments
+
+    if not names and models:
+        return ()
+    chosen = required_environments(workspace, names or (DEFAULT,))
+    workspace.check_carriable([one.name for one in chosen], allow_unhashed=allow_unhashed)
+    return chosen
+
+
+def opened_models(words: Sequence[str], workspace: Path, *, allow_pickle: bool = False) -> list[ModelSource]:
+    """Return the sources of the models that the user named; nothing is asked of a hub yet.
+
+    :raises InputError: a word names nothing, or a manifest can't be used.
+    """
+    if not words:
+        return []
+    from bundler.collect.models import open_model
+
+    return [open_model(word, workspace=workspace, allow_pickle=allow_pickle) for word in words]

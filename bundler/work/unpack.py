@@ -1,0 +1,187 @@
+"""``unpack``, step by step: preflight, unpack, receipt, install, check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler import __version__
+from bundler.errors import InputError, UnknownNameError
+from bundler.installation import HOME_VARIABLE, Installation, Receipt, UnpackedBundle, now, write_receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bundler.archive.bundle import Bundle
+    from bundler.archive.unpack import Unpacked
+    from bundler.common.progress import Reporter
+    from bundler.install.installer import InstallerWord
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpackOptions:
+    """What the user chose besides bundle and destination."""
+
+    threads: int | None = None
+    partial: bool = False
+    verify_first: bool = False
+    preflight: bool = True
+    install: bool = True
+    installer: InstallerWord = "auto"
+    prune_store: bool = False
+    reporter: Reporter
+
+
+def sort_places(places: Sequence[Path]) -> tuple[list[Path], Path]:
+    """Tell the bundle's folders from the destination.
+
+    A place is a bundle's folder, or a disk with one bundle directly below; the last one, where it is
+    neither, is the destination. Without a bundle the one that is here is meant; without a destination,
+    ``BUNDLER_HOME``, else ``NAME-installed`` in the current folder.
+
+    :raises UnknownNameError: no bundle is there, or several are.
+    """
+    from bundler.archive.bundle import find_bundle, is_bundle
+
+    *first, last = places or (None,)
+    bundles = [place if is_bundle(place) else find_bundle(place) for place in first if place is not None]
+    destination = None
+    if last is not None:
+        below = last if is_bundle(last) else _bundle_below(last, bundles)
+        if below is None:
+            destination = last
+        else:
+            bundles.append(below)
+    if not bundles:
+        bundles = [_bundle_here(destination)]
+    return bundles, destination or _default_destination(bundles[0])
+
+
+def _bundle_here(destination: Path | None) -> Path:
+    """Return the bundle that is meant where none is named.
+
+    :param destination: the only place that was named; whoever named it may have meant a bundle.
+    """
+    from bundler.archive.bundle import bundles_below, find_bundle
+
+    if destination is None:
+        return find_bundle()
+    if destination.is_dir() and len(bundles_below(destination)) > 1:
+        return find_bundle(destination)
+    try:
+        return find_bundle()
+    except UnknownNameError as problem:
+        raise UnknownNameError(
+            problem.what,
+            where=problem.where,
+            hint=f"{destination} is no bundle either, and was taken for the destination; {problem.hint}",
+        ) from None
+
+
+def _bundle_below(place: Path, bundles: Sequence[Path]) -> Path | None:
+    """Return the one bundle directly below a place that isn't among those already named."""
+    from bundler.archive.bundle import find_bundle
+
+    try:
+        found = find_bundle(place)
+    except UnknownNameError:
+        return None
+    return None if any(found.samefile(one) for one in bundles) else found
+
+
+def _default_destination(bundle: Path) -> Path:
+    import os
+
+    from bundler import manifest as manifests
+
+    home = os.environ.get(HOME_VARIABLE)
+    return Path(home) if home else Path(f"{manifests.read(bundle / 'manifest.json').name}-installed")
+
+
+def check(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
+    """Refuse what can't be unpacked, before anything is written.
+
+    :raises BundlerError: bundle, destination or host aren't fit.
+    """
+    from bundler.archive import survey
+    from bundler.archive.volume_check import check_volumes
+
+    # What is wrong with bundle and place comes first: the preflight tries the destination by writing to it.
+    survey.check_place(bundle, destination)
+    check_volumes(bundle, partial=options.partial)
+    if options.preflight:
+        _preflight(bundle, destination, options)
+
+
+def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Installation:
+    """Check, unpack and install a bundle.
+
+    :raises BundlerError: any step's; run again, each goes on where it stopped.
+    """
+    from bundler.archive.unpack import unpack_bundle
+
+    check(bundle, destination, options)
+    unpacked = unpack_bundle(
+        bundle,
+        destination,
+        threads=options.threads,
+        partial=options.partial,
+        verify_first=options.verify_first,
+        reporter=options.reporter,
+    )
+    _keep_receipt(bundle, destination, unpacked, options)
+    installation = Installation(destination)
+    if options.install and bundle.manifest.environments:
+        from bundler.work.install import install_environments, remove_store
+
+        names = [environment.name for environment in bundle.manifest.environments]
+        installation = install_environments(installation, names, options.installer, options.reporter)
+        if options.prune_store:
+            installation = remove_store(installation, options.reporter)
+    return installation
+
+
+def _preflight(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
+    from bundler.host.preflight import preflight, require
+
+    wanted = None if options.install else ()
+    for finding in require(preflight([bundle.manifest], destination, environments=wanted), destination):
+        options.reporter.say(f"warning: {finding}")
+    _warn_of_serving(bundle, options)
+
+
+def _warn_of_serving(bundle: Bundle, options: UnpackOptions) -> None:
+    """Say now what would keep the server from running here; unpacking doesn't depend on it."""
+    if not bundle.manifest.models:
+        return
+    from bundler.host.doctor import examine_all
+    from bundler.host.facts import describe
+
+    found = examine_all(describe(), bundle.manifest.environments, bundle.manifest.models)
+    for finding in found:
+        if finding.level == "fail":
+            options.reporter.say(f"warning: to serve here: {finding.line}")
+
+
+def _keep_receipt(bundle: Bundle, destination: Path, unpacked: Unpacked, options: UnpackOptions) -> None:
+    """Write what was checked, beside what earlier bundles' receipts say."""
+    try:
+        old = Installation(destination).receipt
+    except InputError:
+        old = Receipt()
+    entry = UnpackedBundle(
+        name=bundle.name,
+        manifest_sha256=bundle.manifest_sha256,
+        bundler=__version__,
+        finished=now(),
+        checked=unpacked.checked,
+    )
+    files = {file.path: file for file in old.files} | {file.path: file for file in unpacked.files}
+    others = (one for one in old.bundles if one.manifest_sha256 != entry.manifest_sha256)
+    receipt = Receipt(
+        bundles=(*others, entry),
+        environments=old.environments,
+        files=tuple(files[path] for path in sorted(files)),
+    )
+    write_receipt(destination, receipt)

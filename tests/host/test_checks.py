@@ -1,0 +1,358 @@
+"""Doctor's checks, each with a host that passes and one that doesn't."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bundler.errors import InputError
+from bundler.host.doctor import examine, examine_all
+from bundler.host.facts import HostFacts, describe, read_target, visible_gpus
+from bundler.host.finding import Finding, table, worst
+from bundler.host.gpu import Gpu, GpuProcess
+from bundler.host.needs import Needs, choose_tp_size, divides, version_in
+from bundler.manifest import Environment, Model
+from bundler.model import Fit, ModelFacts, ModelSpec, Requirements
+from bundler.serve.environment_checks import Place, check_place, compiler, look
+from bundler.serve.weights import check_folder, check_weights
+from tests.serve.conftest import make_installation, safetensors
+
+GB = 10**9
+GLM = ModelFacts(
+    weight_bytes=717 * GB, attention_heads=96, kv_heads=8, kv_bytes_per_token=376_832, architecture="Glm4Moe"
+)
+
+
+def h200(index: int = 0, **changes: object) -> Gpu:
+    facts = {
+        "index": index,
+        "uuid": f"GPU-{index}",
+        "name": "NVIDIA H200",
+        "memory": 150 * GB,
+        "free": 149 * GB,
+        "compute_capability": "9.0",
+        "nvlinks": 18,
+    }
+    return Gpu(**(facts | changes))
+
+
+HOST = HostFacts(
+    hostname="gpu1",
+    address="10.0.0.5",
+    machine="x86_64",
+    glibc="2.35",
+    driver="570.124.06",
+    driver_cuda="12.8",
+    gpus=tuple(h200(index) for index in range(8)),
+    cpus=96,
+    memory=2000 * GB,
+    memory_available=1900 * GB,
+    shm=1000 * GB,
+    shm_free=1000 * GB,
+    limits={"nofile": 1024, "nofile_hard": 1048576, "memlock": None},
+    libraries={"libcuda.so.1": "/lib/libcuda.so.1", "libcuda.so": None, "libnuma.so.1": None},
+    ldconfig="/sbin/ldconfig",
+    nvidia_smi="/usr/bin/nvidia-smi",
+    listening=(22,),
+    interfaces={"lo": ("127.0.0.1",), "eth0": ("10.0.0.5",)},
+)
+NEEDS = Needs(
+    cuda="12.8",
+    sglang="0.5.7",
+    glibc="2.28",
+    model="GLM-4.7",
+    facts=GLM,
+    requires=Requirements(host_memory_gb=1000, sglang=">=0.5.7", min_compute_capability="8.0"),
+    mem_fraction=0.9,
+    port=30000,
+)
+
+
+def host(**changes: object) -> HostFacts:
+    return msgspec.structs.replace(HOST, **changes)
+
+
+def needs(**changes: object) -> Needs:
+    return msgspec.structs.replace(NEEDS, **changes)
+
+
+def gpus(count: int = 8, **changes: object) -> tuple[Gpu, ...]:
+    return tuple(h200(index, **changes) for index in range(count))
+
+
+def test_a_fit_host_is_good() -> None:
+    """Eight H200 with room: nothing but good findings, each shown."""
+    findings = examine(HOST, NEEDS)
+    assert worst(findings) == "good", table([one for one in findings if one.level != "good"])
+    assert len(findings) > 15
+
+
+FAILING: list[tuple[str, str, HostFacts, Needs]] = [
+    ("no driver", "NVIDIA driver", host(driver=None, gpus=(), gpu_problem="NVML: not found"), NEEDS),
+    ("an old branch", "NVIDIA driver", host(driver="515.1", driver_cuda="11.7"), NEEDS),
+    ("an old major", "NVIDIA driver", host(driver="570.1", driver_cuda="12.8"), needs(cuda="13.0")),
+    (
+        "Blackwell with cu126",
+        "compute capability",
+        host(gpus=gpus(compute_capability="10.0")),
+        needs(cuda="12.6"),
+    ),
+    ("too old a GPU", "compute capability", host(gpus=gpus(compute_capability="7.5")), NEEDS),
+    ("no GPU", "GPUs", host(gpus=()), NEEDS),
+    ("too few GPUs", "GPUs", HOST, needs(tp_size=16)),
+    ("hidden GPUs", "GPUs", host(cuda_visible_devices="0,1"), needs(tp_size=8)),
+    ("heads that don't divide", "attention heads", HOST, needs(tp_size=5)),
+    ("KV heads that don't divide", "attention heads", HOST, needs(tp_size=6)),
+    ("two generations", "kind of GPUs", host(gpus=(*gpus(7), h200(7, compute_capability="8.0"))), NEEDS),
+    ("MIG", "MIG", host(gpus=gpus(mig=True)), NEEDS),
+    ("fabric under way", "fabric manager", host(gpus=gpus(nvswitch=True, fabric="in progress")), NEEDS),
+    ("80 GB for BF16", "GPU memory", host(gpus=gpus(memory=85 * GB, free=84 * GB)), NEEDS),
+    ("one occupied", "occupied GPUs", host(gpus=(*gpus(7), h200(7, free=120 * GB))), NEEDS),
+    ("no main memory", "main memory", host(memory_available=10 * GB), NEEDS),
+    ("a container's shm", "/dev/shm", host(shm=64 << 20, shm_free=64 << 20), NEEDS),
+    ("no shm", "/dev/shm", host(shm=None, shm_free=None), NEEDS),
+    ("another processor", "processor", host(machine="aarch64"), NEEDS),
+    ("an old glibc", "glibc", host(glibc="2.17"), NEEDS),
+    ("few files", "open files", host(limits={"nofile": 1024, "nofile_hard": 1024}), NEEDS),
+    ("no libcuda", "libcuda.so.1", host(libraries={}), NEEDS),
+    ("an old SGLang", "SGLang", HOST, needs(sglang="0.5.6")),
+    (
+        "an old cuDNN for images",
+        "cuDNN",
+        HOST,
+        needs(facts=ModelFacts(vision=True), torch="2.9.1+cu128", cudnn="9.10.2.21"),
+    ),
+    ("no loopback", "loopback", host(interfaces={"eth0": ("10.0.0.5",)}), NEEDS),
+    ("a taken port", "port", host(listening=(30000,)), NEEDS),
+    (
+        "no network for two nodes",
+        "interfaces",
+        host(interfaces={"lo": ("127.0.0.1",)}),
+        needs(nnodes=2, tp_size=16),
+    ),
+]
+WARNING: list[tuple[str, str, HostFacts, Needs]] = [
+    ("a newer toolkit", "NVIDIA driver", host(driver="560.1", driver_cuda="12.6"), NEEDS),
+    ("Blackwell without nvcc", "compute capability", host(gpus=gpus(compute_capability="10.0")), NEEDS),
+    ("two kinds", "kind of GPUs", host(gpus=(*gpus(7), h200(7, name="NVIDIA H100"))), NEEDS),
+    (
+        "GPUs that aren't there",
+        "CUDA_VISIBLE_DEVICES",
+        host(cuda_visible_devices="2,99"),
+        needs(tp_size=1, facts=ModelFacts()),
+    ),
+    ("PCIe", "NVLink", host(gpus=gpus(nvlinks=0)), NEEDS),
+    ("a hidden fabric manager", "fabric manager", host(gpus=gpus(nvswitch=True)), NEEDS),
+    ("a short context", "GPU memory", host(gpus=gpus(free=100 * GB, memory=101 * GB)), NEEDS),
+    ("others on the GPUs", "occupied GPUs", host(gpus=gpus(processes=(GpuProcess(7, None),))), NEEDS),
+    ("less memory than asked", "main memory", host(memory=500 * GB), NEEDS),
+    ("a small shm", "/dev/shm", host(shm=GB, shm_free=GB // 2), NEEDS),
+    ("locked memory", "locked memory", host(limits={"memlock": 65536}), needs(nnodes=2, tp_size=16)),
+    ("no nvidia-smi", "nvidia-smi", host(nvidia_smi=None), NEEDS),
+    ("no nvcc for a new SGLang", "nvcc", HOST, needs(sglang="0.5.17")),
+    ("a name that doesn't resolve", "hostname", host(address=None), NEEDS),
+]
+
+
+@pytest.mark.parametrize(("case", "name", "seen", "wanted"), FAILING, ids=[case[0] for case in FAILING])
+def test_failures(case: str, name: str, seen: HostFacts, wanted: Needs) -> None:
+    """Each of these keeps the server from running, says what was seen, and gives a fix or what is wanted."""
+    found = _named(examine(seen, wanted), name)
+    assert found.level == "fail"
+    assert found.seen and (found.fix or found.wanted)
+
+
+@pytest.mark.parametrize(("case", "name", "seen", "wanted"), WARNING, ids=[case[0] for case in WARNING])
+def test_warnings(case: str, name: str, seen: HostFacts, wanted: Needs) -> None:
+    """Each of these may do harm, and nothing fails for it."""
+    findings = examine(seen, wanted)
+    assert _named(findings, name).level == "warn"
+    assert worst(findings) == "warn"
+
+
+def test_bf16_on_80_gb_is_answered_with_the_publishers_advice() -> None:
+    """The misfit that costs a team a week: the fix is the model's own advice."""
+    small = host(gpus=gpus(memory=85 * GB, free=84 * GB))
+    asked = needs(requires=Requirements(advice="pack GLM-4.7-FP8 for 8 × 80 GB"))
+    assert _named(examine(small, asked), "GPU memory").fix == "pack GLM-4.7-FP8 for 8 × 80 GB"
+
+
+@pytest.mark.parametrize(
+    ("variable", "indices"),
+    [
+        (None, [0, 1, 2, 3]),
+        ("2,0", [2, 0]),
+        ("", []),
+        ("1,9,2", [1]),
+        ("GPU-3", [3]),
+        ("-1", []),
+        ("0,0", [0]),
+    ],
+)
+def test_visible(variable: str | None, indices: list[int]) -> None:
+    """CUDA_VISIBLE_DEVICES is read as CUDA reads it."""
+    assert [gpu.index for gpu in visible_gpus(gpus(4), variable)] == indices
+
+
+@pytest.mark.parametrize(
+    ("visible", "nnodes", "size"),
+    [(8, 1, 8), (7, 1, 4), (6, 1, 4), (3, 1, 2), (1, 1, 1), (0, 1, 1), (8, 2, 16)],
+)
+def test_tp_size(visible: int, nnodes: int, size: int) -> None:
+    """The largest tp-size that heads and KV heads allow, over all nodes."""
+    assert choose_tp_size(visible, GLM, nnodes) == size
+    assert divides(GLM, size)
+
+
+def test_versions() -> None:
+    """Specifiers hold post-releases, and an unknown version lies in none."""
+    assert version_in("0.5.10.post1", "<0.5.11")
+    assert not version_in("0.5.17", "<0.5.11")
+    assert version_in("2.9.1+cu128", "==2.9.1")
+    assert not version_in(None, ">=0") and version_in(None, None)
+
+
+def test_facts_travel(tmp_path: Path) -> None:
+    """A described host comes back as it was; anything else is refused by name."""
+    here = describe()
+    path = tmp_path / "target.json"
+    path.write_bytes(msgspec.json.encode(here))
+    assert read_target(path) == here
+    for text in ("{}", "no json", '{"hostname": 3}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match="no described host"):
+            read_target(path)
+    with pytest.raises(InputError, match="can't read"):
+        read_target(tmp_path / "absent")
+
+
+def test_place() -> None:
+    """Interpreter, compiler, libnuma and caches are each looked at."""
+    place = Place(
+        python="/p",
+        wanted_python="/p",
+        compiler="/cc",
+        libnuma="/n",
+        caches="/c",
+        caches_free=10 * GB,
+        sglang="0.5.7",
+    )
+    assert worst(list(check_place(place))) == "good"
+    for field in ("python", "compiler", "libnuma"):
+        assert worst(list(check_place(msgspec.structs.replace(place, **{field: None})))) == "fail"
+    assert worst(list(check_place(msgspec.structs.replace(place, caches_problem="read-only")))) == "fail"
+    assert worst(list(check_place(msgspec.structs.replace(place, caches_free=GB)))) == "warn"
+    newer = msgspec.structs.replace(place, libnuma=None, sglang="0.5.17")
+    assert worst(list(check_place(newer))) == "warn"
+    for probed in (True, False):
+        without = list(check_place(msgspec.structs.replace(place, probed=probed, sglang=None)))
+        assert "has no SGLang" in _named(without, "interpreter").seen
+
+
+def test_an_environment_is_looked_at_for_sglang(tmp_path: Path) -> None:
+    """What the manifest says an environment holds isn't taken on trust."""
+    info = tmp_path / "lib" / "python3.11" / "site-packages" / "sglang-0.5.7.dist-info"
+    python = tmp_path / "bin" / "python"
+    place = look(python, tmp_path, {}, tmp_path, "0.5.7", probed=False)
+    assert place.sglang is None
+    info.mkdir(parents=True)
+    assert look(python, tmp_path, {}, tmp_path, None, probed=False).sglang == "0.5.7"
+    assert look(python, tmp_path, {}, tmp_path, None, probed=True).sglang is None
+
+
+def test_an_environment_without_sglang_serves_no_model() -> None:
+    """It fails beside a model, also before anything is unpacked; alone it may be for other work."""
+    wanted = Needs(environment="other", model="GLM-4.7")
+    assert _named(examine(HOST, wanted), "SGLang").level == "fail"
+    assert not [one for one in examine(HOST, Needs(environment="other")) if one.name == "SGLang"]
+
+
+@pytest.mark.parametrize("sglang", ["0.5.7", None])
+def test_environments_for_other_work_are_left_alone(sglang: str | None) -> None:
+    """A bundle's environment without SGLang matters only where none has it."""
+    environments = [
+        Environment(name=name, platform="linux-64", sglang=version)
+        for name, version in (("other", None), ("serving", sglang))
+    ]
+    model = Model(spec=ModelSpec(name="tiny"), path="weights/tiny", origin="folder", facts=ModelFacts())
+    bad = [one.name for one in examine_all(HOST, environments, [model]) if one.level == "fail"]
+    assert bad == ([] if sglang else ["SGLang", "SGLang"])
+
+
+@pytest.mark.parametrize(
+    ("memory", "tp_size", "level"),
+    [(85 * GB, 8, "fail"), (85 * GB, 16, "good"), (150 * GB, 8, "good"), (150 * GB, 4, "fail")],
+)
+def test_without_files_the_publishers_sets_count(memory: int, tp_size: int, level: str) -> None:
+    """Before the weights are fetched, the GPUs' memory is held against what the manifest asks for."""
+    requires = Requirements(
+        gpus=(Fit(count=8, memory_gb=141), Fit(count=16, memory_gb=80)), advice="pack GLM-4.7-FP8"
+    )
+    nnodes = tp_size // 8 or 1
+    host = msgspec.structs.replace(HOST, gpus=tuple(h200(index, memory=memory) for index in range(8)))
+    wanted = Needs(model="GLM-4.7", requires=requires, tp_size=tp_size, nnodes=nnodes)
+    found = _named(examine(host, wanted), "GPU memory")
+    assert found.level == level
+    assert found.wanted == "8 × 141 GB or 16 × 80 GB"
+    assert found.fix == ("pack GLM-4.7-FP8" if level == "fail" else "")
+
+
+def test_sizes_are_as_people_read_them() -> None:
+    """A small model's weights aren't 0.0 GB."""
+    small = Needs(facts=ModelFacts(weight_bytes=16_700_000), tp_size=1, mem_fraction=0.5)
+    assert _named(examine(HOST, small), "GPU memory").wanted == "33.4 MB (16.7 MB of weights / 0.5)"
+
+
+def test_compiler(tmp_path: Path) -> None:
+    """The compiler is the one that CC names with the environment's PATH, else gcc."""
+    for name in ("x86_64-conda-linux-gnu-cc", "gcc"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    path = {"PATH": str(tmp_path)}
+    assert compiler(path) == str(tmp_path / "gcc")
+    assert compiler(path | {"CC": "x86_64-conda-linux-gnu-cc"}) == str(tmp_path / "x86_64-conda-linux-gnu-cc")
+    assert compiler(path | {"CC": "absent"}) is None
+
+
+def test_weights(tmp_path: Path) -> None:
+    """A missing, truncated, touched and flipped file: the first two at once, the last by its bytes alone."""
+    from bundler.installation import Installation
+
+    root = make_installation(tmp_path / "i")
+    files = Installation(root).receipt.files
+    shard = root / "weights/Tiny/model-00001-of-00002.safetensors"
+
+    def check(deep: bool = False) -> list[Finding]:
+        return list(check_weights(root, "weights/Tiny", files, deep=deep))
+
+    assert worst(check()) == worst(check(deep=True)) == "good"
+    whole, times = shard.read_bytes(), (shard.stat().st_atime_ns, shard.stat().st_mtime_ns)
+    import os
+
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert worst(check()) == "warn"  # its time
+    os.utime(shard, ns=times)
+    assert worst(check()) == "good"
+    assert _named(check(deep=True), shard.relative_to(root).as_posix()).seen == "its sha256 differs"
+    shard.write_bytes(whole[:-5])
+    assert "truncated" in _named(check(), shard.relative_to(root).as_posix()).seen
+    shard.unlink()
+    assert worst(check()) == "fail"
+    assert worst(list(check_weights(root, "weights/Other", files))) == "fail"
+
+
+def test_folder_without_receipt(tmp_path: Path) -> None:
+    """A folder is judged by its config, its index and its headers."""
+    assert worst(list(check_folder(tmp_path))) == "fail"
+    (tmp_path / "config.json").write_text("{}")
+    assert worst(list(check_folder(tmp_path))) == "warn"
+    (tmp_path / "a.safetensors").write_bytes(safetensors())
+    assert worst(list(check_folder(tmp_path))) == "good"
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"w": "b.safetensors"}}')
+    assert _named(list(check_folder(tmp_path)), "b.safetensors").seen == "not there"
+
+
+def _named(findings: list[Finding], name: str) -> Finding:
+    found = [one for one in findings if one.name == name]
+    assert found, [one.name for one in findings]
+    return next((one for one in found if one.level != "good"), found[0])

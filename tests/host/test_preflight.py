@@ -1,0 +1,202 @@
+"""Preflight: every obstacle is found at once, on real file systems."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundler import manifest as manifests
+from bundler.errors import PreflightError
+from bundler.host import preflight as module
+from bundler.host.preflight import Finding, driver_version, preflight, require
+from bundler.host.space import BLOCK, needs
+from bundler.manifest import Entry, Environment, Manifest, Package, Writer
+from tests.runtime.mounts import needs_mounts, run_mounted
+
+NO_DRIVER = Path("/nonexistent/driver")
+MIB = 1024 * 1024
+
+
+def bundle(
+    *,
+    files: dict[str, int] | None = None,
+    installed: int = 10 * MIB,
+    inodes: int = 20,
+    cuda: str | None = None,
+) -> Manifest:
+    """Return a manifest with files of the given sizes and one environment."""
+    tree = [Entry("weights", "dir", 0o755, 0, "", 0)]
+    tree += [Entry(path, "file", 0o644, size, "0" * 64, 0) for path, size in (files or {}).items()]
+    package = Package(
+        "wheel", "one", "1", "", ".pkg-cache/mirror/host/one.whl", 5, "0" * 64, installed, inodes
+    )
+    return Manifest(
+        name="x",
+        writer=Writer(bundler="0", libzstd="0"),
+        environments=(Environment(name="cu128", cuda=cuda, packages=(package,)),),
+        tree=tuple(tree),
+    )
+
+
+def check_mounted(tmp_path: Path, setup: str, destination: Path, manifest: Manifest) -> list[dict[str, str]]:
+    """Run preflight in a mount namespace and return its findings."""
+    path = tmp_path / "manifest.json"
+    path.write_bytes(manifests.encode(manifest))
+    program = (
+        "import dataclasses, json, sys; from pathlib import Path; from bundler import manifest;"
+        "from bundler.host.preflight import preflight;"
+        "bundle = manifest.read(Path(sys.argv[1]));"
+        "found = preflight([bundle], Path(sys.argv[2]), driver_file=Path('/nonexistent'));"
+        "print(json.dumps([dataclasses.asdict(one) for one in found]))"
+    )
+    done = run_mounted(setup, [sys.executable, "-c", program, path, destination])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_fit_host_has_no_findings_and_keeps_nothing(tmp_path: Path) -> None:
+    assert preflight([bundle(files={"weights/a": 100})], tmp_path / "dest", driver_file=NO_DRIVER) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_mounts
+def test_a_small_file_system_is_named_with_its_figures(tmp_path: Path) -> None:
+    manifest = bundle(files={"weights/a": 60 * MIB})
+    found = check_mounted(tmp_path, "mount -t tmpfs -o size=100m tmpfs /mnt", Path("/mnt/glm"), manifest)
+    assert [one["level"] for one in found] == ["error"]
+    assert found[0]["what"].startswith("105 MB are free on the file system of /mnt, 141 MB are needed")
+    assert "the weights 62.9 MB" in found[0]["what"]
+    assert "environment cu128 10.5 MB" in found[0]["what"]
+
+
+@needs_mounts
+def test_each_file_system_is_counted_by_itself(tmp_path: Path) -> None:
+    setup = (
+        "mount -t tmpfs -o size=90m tmpfs /mnt; mkdir -p /mnt/glm/weights /mnt/glm/.pixi\n"
+        "mount -t tmpfs -o size=200m tmpfs /mnt/glm/weights; mount -t tmpfs -o size=66m tmpfs /mnt/glm/.pixi"
+    )
+    manifest = bundle(files={"weights/a": 130 * MIB, ".pkg-cache/mirror/a": 10 * MIB})
+    found = check_mounted(tmp_path, setup, Path("/mnt/glm"), manifest)
+    # The weights fit on theirs; the environment doesn't, on a file system without links to its cache.
+    assert [one["what"].split(",")[0] for one in found] == [
+        "69.2 MB are free on the file system of /mnt/glm/.pixi"
+    ]
+
+
+@needs_mounts
+def test_too_few_inodes_are_found(tmp_path: Path) -> None:
+    setup = "mount -t tmpfs -o size=200m,nr_inodes=1000 tmpfs /mnt"
+    found = check_mounted(tmp_path, setup, Path("/mnt/glm"), bundle(inodes=5000))
+    assert len(found) == 1
+    assert "inodes are free" in found[0]["what"]
+    assert "5001 are needed" in found[0]["what"]
+
+
+@needs_mounts
+def test_noexec_and_space_are_found_at_once(tmp_path: Path) -> None:
+    setup = "mount -t tmpfs -o size=10m,noexec tmpfs /mnt"
+    found = check_mounted(tmp_path, setup, Path("/mnt/a:b"), bundle(files={"weights/a": 60 * MIB}))
+    assert len(found) == 3
+    text = " ".join(one["what"] for one in found)
+    assert "holds one of" in text
+    assert "noexec" in text
+    assert "are needed" in text
+
+
+@needs_mounts
+def test_a_read_only_destination_is_found(tmp_path: Path) -> None:
+    found = check_mounted(tmp_path, "mount -t tmpfs -o ro tmpfs /mnt", Path("/mnt/glm"), bundle())
+    assert any("nothing can be written to /mnt: Read-only file system" in one["what"] for one in found)
+
+
+@needs_mounts
+def test_a_folder_of_somebody_else_is_found() -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from bundler.host.preflight import examine;"
+        "os.setuid(65534); print(examine(Path(sys.argv[1])))"
+    )
+    setup = "mount -t tmpfs -o mode=755 tmpfs /mnt"
+    done = run_mounted(setup, [sys.executable, "-c", program, "/mnt/glm"])
+    assert "writable=False" in done.stdout
+    assert "problem='Permission denied'" in done.stdout
+
+
+def test_an_interrupted_run_needs_only_the_rest(tmp_path: Path) -> None:
+    manifest = bundle(files={"weights/done": 8 * MIB, "weights/begun": 8 * MIB, "weights/new": 8 * MIB})
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/done").write_bytes(bytes(8 * MIB))
+    (tmp_path / ".bundler/partial/weights").mkdir(parents=True)
+    (tmp_path / ".bundler/partial/weights/begun").write_bytes(os.urandom(3 * MIB))
+    environments = manifest.environments
+    found = {need.part: need for need in needs([manifest], tmp_path, environments)}
+    assert found["the weights"].size == 13 * MIB
+    assert found["the weights"].inodes == 2
+    whole = found["environment cu128"].size
+    assert whole == 10 * MIB + 20 * BLOCK // 2
+    (tmp_path / ".pixi/envs/cu128").mkdir(parents=True)
+    (tmp_path / ".pixi/envs/cu128/file").write_bytes(os.urandom(4 * MIB))
+    rest = {need.part: need for need in needs([manifest], tmp_path, environments)}["environment cu128"]
+    assert rest.size == whole - 4 * MIB
+
+
+def test_without_hard_links_an_environment_counts_twice(tmp_path: Path) -> None:
+    manifest = bundle()
+    once = sum(need.size for need in needs([manifest], tmp_path, manifest.environments))
+    twice = sum(need.size for need in needs([manifest], tmp_path, manifest.environments, hard_links=False))
+    assert twice == once + 10 * MIB + 20 * BLOCK // 2
+
+
+def test_no_environment_asks_for_nothing_but_the_payload(tmp_path: Path) -> None:
+    findings = preflight([bundle(cuda="12.8")], tmp_path, environments=[], driver_file=NO_DRIVER)
+    assert findings == []
+
+
+def test_a_path_too_long_for_an_environment_is_found(tmp_path: Path) -> None:
+    destination = tmp_path / ("d" * 150) / ("e" * 150)
+    assert [one.level for one in preflight([bundle()], destination)] == ["error"]
+
+
+def test_a_newer_glibc_wanted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.platform, "libc_ver", lambda: ("glibc", "2.27"))
+    findings = preflight([bundle()], tmp_path)
+    assert [one.what for one in findings] == ["glibc here is 2.27, environment cu128 needs 2.28"]
+
+
+@pytest.mark.parametrize(
+    ("line", "cuda", "level", "words"),
+    [
+        ("NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan 23 2025", "12.8", None, ""),
+        ("NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build", "12.8", None, ""),
+        ("NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 2024", "12.8", "warning", "R570"),
+        ("NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2 2024", "12.6", "error", "R525"),
+        (None, "12.6", "warning", "no NVIDIA driver is loaded"),
+    ],
+)
+def test_the_driver_is_judged_against_the_cuda_version(
+    tmp_path: Path, line: str | None, cuda: str, level: str | None, words: str
+) -> None:
+    file = tmp_path / "version"
+    if line is not None:
+        file.write_text(f"NVRM version: {line}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
+    findings = preflight([bundle(cuda=cuda)], tmp_path, driver_file=file)
+    assert [one.level for one in findings] == ([level] if level else [])
+    assert all(words in one.what for one in findings)
+
+
+def test_the_driver_version_of_a_file_without_one_is_none(tmp_path: Path) -> None:
+    (tmp_path / "version").write_text("something else\n")
+    assert driver_version(tmp_path / "version") is None
+
+
+def test_errors_are_raised_together_and_warnings_are_returned(tmp_path: Path) -> None:
+    warning = Finding("warning", "slow", "wait")
+    assert require([warning], tmp_path) == [warning]
+    with pytest.raises(PreflightError) as caught:
+        require([Finding("error", "full", "free some"), warning], tmp_path)
+    assert caught.value.findings == ("error: full (fix: free some)", "warning: slow (fix: wait)")
+    assert shlex.quote(str(tmp_path)) in str(caught.value)
