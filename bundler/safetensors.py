@@ -6,7 +6,7 @@ gaps. The header alone tells the file's exact size, so a truncated shard is foun
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -111,9 +111,11 @@ def _damaged(what: str, where: object) -> DamagedError:
 def _decode(data: bytes, where: object) -> dict[str, _Entry]:
     try:
         raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        # msgspec keeps the last of two equal keys: another reader may keep the first, or refuse the file.
+        json.loads(data, object_pairs_hook=_keys_differ, parse_int=_plain)
+    except (ValueError, RecursionError) as problem:
         raise _damaged(f"its header is not a JSON object: {problem}", where) from problem
-    raw.pop("__metadata__", None)
+    _check_metadata(raw.pop("__metadata__", None), where)
     entries = {}
     for name, text in raw.items():
         try:
@@ -121,6 +123,29 @@ def _decode(data: bytes, where: object) -> dict[str, _Entry]:
         except (msgspec.DecodeError, RecursionError) as problem:
             raise _damaged(f"its header describes {_shown(name)} wrongly: {problem}", where) from problem
     return entries
+
+
+def _keys_differ(pairs: list[tuple[str, object]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"it names {_shown(twice)} twice")
+
+
+def _plain(digits: str) -> None:
+    # Readers of whole numbers take it for a fraction.
+    if digits == "-0":
+        raise ValueError("-0 is no whole number")
+
+
+def _check_metadata(text: msgspec.Raw | None, where: object) -> None:
+    """Refuse what isn't words by words: the file is then read by nobody, whatever its tensors are."""
+    if text is None:
+        return
+    try:
+        msgspec.json.decode(text, type=dict[str, str] | None)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise _damaged(f"its header's __metadata__ isn't text by name: {problem}", where) from problem
 
 
 def _check(entries: dict[str, _Entry]) -> tuple[list[str], list[Tensor], int]:
@@ -150,7 +175,12 @@ def _shape(entry: _Entry) -> tuple[str | None, int]:
         return "an impossible shape", 0
     if entry.dtype not in BITS:
         return f"unknown dtype {_shown(entry.dtype)}", 0
-    elements = math.prod(entry.shape)
+    elements = 1
+    for extent in entry.shape:
+        elements *= extent
+        # Also where a later extent is 0: readers multiply in this order, in machine words.
+        if elements > COUNT_LIMIT:
+            return "an impossible shape", 0
     if elements * BITS[entry.dtype] != (end - begin) * 8:
         shape = "×".join(map(str, entry.shape)) or "a scalar"
         return f"{shape} of {entry.dtype} is not the {end - begin} bytes that data_offsets give it", elements

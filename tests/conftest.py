@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no pixi: neither on PATH nor named by BUNDLER_PIXI")
     if item.get_closest_marker("gpu") and not has_gpu():
         pytest.skip("no NVIDIA driver on this machine")
+
+
+def pytest_configure() -> None:
+    """Take interrupts, also where the run was started in the background of a script.
+
+    A shell starts such a job with SIGINT ignored. Children inherit that, and a Python that finds it ignored
+    leaves it so: a test that interrupts a child would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import zstandard
 
 from bundler.archive import frames, tar
 from bundler.archive.writer import write_bundle
+from bundler.errors import DamagedError
 from tests.archive.make import content, files_of, make_tree, recipe_of, snapshot, unpack
 from tests.archive.reference_reader import read_bundle
 
@@ -140,6 +142,22 @@ def test_stored_frames_are_zstandard_frames(size: int) -> None:
     room = bytearray(size)
     frames.decompress(frame, memoryview(room))
     assert room == data
+
+
+@pytest.mark.parametrize("power", [20, 27, 28, 31])
+def test_a_frame_with_a_larger_window_than_the_format_allows_is_refused(power: int) -> None:
+    """2^27 bytes: more than that a frame could make every reader allocate."""
+    data = content(1000, power, "random")
+    header = struct.pack("<IBBI", 0xFD2FB528, 0b1000_0000, (power - 10) << 3, len(data))
+    frame = header + (len(data) << 3 | 1).to_bytes(3, "little") + data
+    assert zstandard.get_frame_parameters(frame).window_size == 2**power
+    room = bytearray(len(data))
+    if power <= 27:
+        frames.decompress(frame, memoryview(room))
+        assert room == data
+        return
+    with pytest.raises(DamagedError):
+        frames.decompress(frame, memoryview(room))
 
 
 def test_the_probe_judges_each_frame_by_its_own_bytes() -> None:

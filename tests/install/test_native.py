@@ -70,6 +70,14 @@ def test_what_it_makes_runs_and_says_what_pixi_would(stage: Stage, monkeypatch: 
     assert {path.read_text() for path in cached} <= {"uv"}
 
 
+def test_a_configuration_of_uvs_above_the_installation_is_not_read(stage: Stage) -> None:
+    """uv looks for one in every folder above the one it runs in: such a one would end the install."""
+    hostile = 'required-version = "==0.0.1"\nno-index = true\n[pip]\nno-binary = [":all:"]\n'
+    (stage.root / "uv.toml").write_text(hostile)
+    install(stage, "extra")
+    assert is_finished(stage.root, stage.environments("extra")[0])
+
+
 def check_record(info: Path) -> None:
     """Compare every line of RECORD with its file, and every file with a line."""
     rows = list(csv.reader((info / "RECORD").read_text().splitlines()))

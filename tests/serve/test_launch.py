@@ -141,6 +141,18 @@ def test_options_win_over_the_manifest() -> None:
     assert (flag(one, "--tp-size"), flag(one, "--host"), flag(one, "--port")) == ("2", "127.0.0.1", "31000")
 
 
+@pytest.mark.parametrize("wishes", [Wishes(tp_size=2), Wishes(extra=("--tp", "2")), Wishes()])
+def test_the_users_tp_size_wins_over_the_manifests(wishes: Wishes) -> None:
+    """Over that of a variant too; where the user says none, it is the manifest's and not the host's GPUs."""
+    variant = LaunchVariant(gpu_families=("hopper",), flags={"tp-size": 4})
+    spec = msgspec.structs.replace(SPEC, launch=LaunchSpec(flags=TEAM | {"tp-size": 8}, variants=(variant,)))
+    one = launch(wishes, spec=spec)
+    given = bool(wishes.tp_size or wishes.extra)
+    assert one.tp_size == (2 if given else 4)
+    assert [flag(one, "--tp-size") or flag(one, "--tp")] == [str(one.tp_size)]
+    assert one.argv.count("--tp-size") + one.argv.count("--tp") == 1
+
+
 def test_the_users_environment_wins() -> None:
     """What the user has set stays, and is told where it differs."""
     base = {"PATH": "/usr/bin", "CUDA_HOME": "/usr/local/cuda", "HF_HUB_OFFLINE": "1"}

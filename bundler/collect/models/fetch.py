@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from bundler.collect.models.transfer import Digests, StoppedError
 from bundler.common.digest import BLOCK
+from bundler.common.durable import sync_folder
 from bundler.common.hashcache import HashCache
 from bundler.errors import BundlerError, DamagedError, FetchError, PreflightError
 
@@ -201,6 +202,7 @@ class Fetch:
         target = self.folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(target)
+        sync_folder(target.parent)
         self.cache.remember(target, digests.sha256)
         return None
 

@@ -1,0 +1,37 @@
+"""In which order an install reaches the disk: the receipt names an environment only when it is there."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner
+
+from bundler.cli.main import bundler_command
+from bundler.installation import RECEIPT
+from tests.install.test_install_command import installation
+from tests.support.disk import WatchedDisk
+
+if TYPE_CHECKING:
+    import pytest
+
+    from bundler.installation import Installation
+
+__all__ = ["installation"]
+
+
+def test_the_receipt_is_synced_and_comes_last(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice: without the environment before the work begins, and with it when all else has its name."""
+    with monkeypatch.context() as watching:
+        disk = WatchedDisk(installation.root, watching)
+        words = ["install", "--installer", "native", "-e", "extra", str(installation.root)]
+        done = CliRunner().invoke(bundler_command, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    names = disk.names()
+    assert names.count(RECEIPT) == 2
+    assert names[0] == names[-1] == RECEIPT
+    disk.check_names(besides={name for name in names if name != RECEIPT})
+    receipt = json.loads((installation.root / RECEIPT).read_bytes())
+    assert [one["name"] for one in receipt["environments"]] == ["extra"]
