@@ -11,8 +11,9 @@ import httpx2
 import pytest
 
 from bundler.collect.client import Credentials, make_client
-from bundler.collect.download import Downloader, Patience, Wanted
+from bundler.collect.download import Downloader, Wanted
 from bundler.collect.faults import Stopped, Transient, UnreachableError, of_status
+from bundler.collect.transfer import Patience
 from bundler.errors import DamagedError, FetchError, PreflightError
 from tests.collect.conftest import QUICK, content, sha
 from tests.support.fileserver import Cut, Redirect, Slow, Status, Wrong, WrongRange

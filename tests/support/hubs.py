@@ -39,6 +39,8 @@ class Fault:
     ignore_range: bool = False
     slow: float = 0.0
     """Seconds between two pieces of 64 KiB."""
+    mute: float = 0.0
+    """Seconds before the answer begins."""
 
 
 @lru_cache(maxsize=256)
@@ -320,6 +322,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def content(self, model: str, state: State, path: str) -> None:
         fault = self.hub.fault(model, path)
+        if fault and fault.mute:
+            threading.Event().wait(fault.mute)
         if self.failed(fault):
             return
         data = state.files[path]
