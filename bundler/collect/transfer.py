@@ -282,7 +282,7 @@ class Transfer:
     def _another_length(self, found: str, body: Body) -> WrongLength:
         how = f" ({body.encoding})" if body.encoding else ""
         return WrongLength(
-            f"{self._name} has {found} bytes{how} at its address, {self._size} are expected", tries=3
+            f"{self._name} has {found} bytes{how} at its address, {self._size} are expected", tries=4
         )
 
 

@@ -156,6 +156,16 @@ def test_another_range_than_was_asked_for_is_not_appended(
     assert wanted.path.read_bytes() == DATA
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_host_that_has_nothing_more_is_asked_from_the_beginning(
+    downloader: Downloader, wanted: Wanted, server: FileServer, checked: bool
+) -> None:
+    server.fault("/a.whl", Cut(100_000), Status(416))
+    downloader.download(wanted if checked else Wanted(wanted.path, wanted.urls))
+    assert wanted.path.read_bytes() == DATA
+    assert [one.range for one in server.requests] == [None, "bytes=100000-", None]
+
+
 def test_a_host_that_keeps_failing_is_given_up(
     downloader: Downloader, wanted: Wanted, server: FileServer
 ) -> None:

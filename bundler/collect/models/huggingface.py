@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.collect.faults import PASSING, retry_after, root_cause
 from bundler.collect.models.listing import ListedFile, Listing
-from bundler.collect.models.remote import LISTING_PATIENCE, LISTING_SECONDS
+from bundler.collect.models.remote import LISTING_PATIENCE, LISTING_SECONDS, no_listing
 from bundler.collect.transfer import AGAIN
 from bundler.errors import BundlerError, FetchError, UnknownNameError
 
@@ -82,6 +82,8 @@ class HuggingFaceClient:
                 if failures == patience.attempts:
                     raise self._unreachable(problem) from problem
                 patience.wait(failures, None, stop)
+            except (ValueError, TypeError, AttributeError, LookupError) as problem:
+                raise no_listing(self.title, self._endpoint) from problem
         raise AssertionError
 
     def address(self, model: str, revision: str | None, path: str) -> tuple[str, Mapping[str, str]]:
@@ -120,7 +122,12 @@ class HuggingFaceClient:
         if isinstance(problem, RepositoryNotFoundError):
             return self._no_model(model, where)
         if status in (401, 403):
-            return self._gated(model, status, where)
+            return FetchError(
+                f"Hugging Face, or a proxy before it, refuses {model} ({status})",
+                where=where,
+                hint="a token that may read it goes into HF_TOKEN, or `hf auth login`; "
+                "HTTPS_PROXY and NO_PROXY say which way is taken",
+            )
         if status == 404 and path:
             return FetchError(
                 f"{path} is no longer on Hugging Face at this revision",

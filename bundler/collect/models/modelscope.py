@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.collect.faults import root_cause
 from bundler.collect.models.listing import ListedFile, Listing
+from bundler.collect.models.remote import no_listing
 from bundler.collect.transfer import AGAIN
 from bundler.errors import BundlerError, FetchError, UnknownNameError
 
@@ -96,8 +97,12 @@ class ModelScopeClient:
         except HubError as problem:
             status = getattr(problem, "status_code", None)
             raise self._explained(status, _short(problem), model, revision) from problem
-        except (OSError, ValueError) as problem:
+        except ValueError as problem:
+            raise no_listing(self.title, self._config.endpoint) from problem
+        except OSError as problem:
             raise self._unreachable(problem) from problem
+        except (TypeError, AttributeError, LookupError) as problem:
+            raise no_listing(self.title, self._config.endpoint) from problem
         found = [entry for entry in entries if (entry.get("Type") or "blob") != "tree"]
         if not found:
             where = f"{self._config.endpoint} {model}@{revision}"

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bundler.collect.faults import PASSING, of_status
+from bundler.collect.faults import PASSING, Transient, of_status
 from bundler.collect.network import HttpOrigin
 from bundler.collect.transfer import Patience, Transfer
+from bundler.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,4 +101,24 @@ class Remote:
     def _refused(self, answer: httpx2.Response, path: str) -> Exception:
         if answer.status_code in PASSING:
             return of_status(answer)
+        if answer.status_code in (401, 403) and answer.history and _elsewhere(answer):
+            # The hub let us in and signed an address for a while: it gives a new one.
+            return Transient(
+                f"{answer.url.host} refused the address that {self.client.title} gave ({answer.status_code})"
+            )
         return self.client.explained(answer, self.model, self.revision, path)
+
+
+def _elsewhere(answer: httpx2.Response) -> bool:
+    """Say whether a redirect led to another host than the hub's."""
+    return bool(answer.url.host != answer.history[0].url.host)
+
+
+def no_listing(title: str, endpoint: str) -> FetchError:
+    """Return what to say where a hub's answer is no listing."""
+    return FetchError(
+        f"{title} answered with something else than a listing: a page of a proxy or a portal, perhaps",
+        where=endpoint,
+        hint="open the address in a browser: does the network want a login? "
+        "HTTPS_PROXY and NO_PROXY say which way is taken",
+    )

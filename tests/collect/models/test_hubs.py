@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 HUBS = ("ms", "hf")
 SHARD = "model-00002-of-00004.safetensors"
+PAGE = b"<!DOCTYPE html><html><body>Please log in first</body></html>"
 
 
 class Heard(SilentReporter):
@@ -120,8 +122,17 @@ def test_rehash_finds_what_kept_its_size_and_time(
         Fault(3, cut_at=400_000),
         Fault(1, ignore_range=True),
         Fault(1, flip=1_000_000),
+        Fault(1, status=416),
+        Fault(1, shift=7),
+        Fault(2, instead=PAGE),
+        Fault(2, instead=b""),
+        Fault(2, instead=gzip.compress(b"x" * 100_000), headers=(("Content-Encoding", "gzip"),)),
+        Fault(3, status=403),
     ],
-    ids=["503", "429", "cut", "no-range", "flipped-once"],
+    ids=[
+        *("503", "429", "cut", "no-range", "flipped-once", "416", "other-range", "page", "empty"),
+        *("compressed", "address-expired"),
+    ],
 )
 def test_what_passes_is_waited_for(
     word: str, fault: Fault, repo: Repo, files: dict[str, bytes], tmp_path: Path
@@ -190,6 +201,37 @@ def test_a_file_that_changed_after_it_was_listed_is_named(
         carry(source, tmp_path / "weights")
     assert f"was {len(files[SHARD])} bytes long and is {len(files[SHARD]) + 4} now" in str(caught.value)
     assert "lists the files anew" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_page_instead_of_the_listing_is_said(word: str, repo: Repo, tmp_path: Path) -> None:
+    repo.listing_faults = [Fault(99, instead=PAGE, headers=(("Content-Type", "text/html"),))]
+    with pytest.raises(FetchError, match="something else than a listing: a page of a proxy") as caught:
+        opened(word, tmp_path).listing()
+    assert "HTTPS_PROXY" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("body", [PAGE, b""])
+def test_another_length_that_stays_is_said_with_both(
+    word: str, body: bytes, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    repo.faults[SHARD] = [Fault(99, instead=body)]
+    with pytest.raises(
+        DamagedError, match=f"{SHARD} has {len(body)} bytes at its address, {len(files[SHARD])} are expected"
+    ) as caught:
+        carry(opened(word, tmp_path), tmp_path / "weights")
+    assert "changed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_store_host_that_keeps_refusing_is_named(
+    word: str, hub: Hub, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    repo.faults[SHARD] = [Fault(99, status=403)]
+    with pytest.raises(FetchError, match=r"localhost refused the address that .* gave \(403\)") as caught:
+        carry(opened(word, tmp_path), tmp_path / "weights")
+    assert "accept the terms" not in str(caught.value)
 
 
 @pytest.mark.parametrize("word", HUBS)
