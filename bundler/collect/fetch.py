@@ -15,6 +15,7 @@ from bundler.collect.sizes import ask_sizes
 from bundler.collect.transfer import PATIENT
 from bundler.common.durable import locked
 from bundler.common.progress import SILENT
+from bundler.common.secrets import masked
 from bundler.common.threads import each
 from bundler.errors import BundlerError, DamagedError, DestinationError, FetchError, PreflightError
 
@@ -146,7 +147,7 @@ class _Fetching:
                         done.append(artifact)
                     else:
                         failed[artifact] = problem
-                        meter.say(f"{artifact.label}: {problem.what}")
+                        meter.say(masked(f"{artifact.label}: {problem.what}"))
                         if _hopeless(failed):
                             break
             finally:

@@ -146,7 +146,7 @@ def secure(tmp_path: Path, server: FileServer) -> tuple[str, Path]:
     return f"https://localhost:{running.server_address[1]}/a", certificate
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_certificates_of_the_environment(
     secure: tuple[str, Path], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:

@@ -322,3 +322,12 @@ def test_a_full_disk_is_said_clearly(downloader: Downloader, server: FileServer,
     with pytest.raises(PreflightError, match="disk is full"):
         downloader.download(wanted)
     assert not wanted.path.exists()
+
+
+def test_passwords_and_tokens_of_addresses_are_not_shown(downloader: Downloader, tmp_path: Path) -> None:
+    urls = ("http://me:pass@127.0.0.1:9/a", "http://127.0.0.1:9/t/tk-secret/forge/a")
+    with pytest.raises(FetchError) as caught:
+        downloader.download(Wanted(tmp_path / "a", urls, sha(DATA)))
+    text = str(caught.value)
+    assert "pass" not in text and "secret" not in text
+    assert "http://***@127.0.0.1:9/a" in text and "http://127.0.0.1:9/t/***/forge/a" in text

@@ -12,6 +12,7 @@ import msgspec
 
 from bundler.archive.member import FileSource
 from bundler.collect.client import Credentials, make_client
+from bundler.collect.faults import UnreachableError
 from bundler.collect.models.fetch import STATE, ModelFetch, hash_cache
 from bundler.collect.models.listing import ListedFile, Listing, check_paths, select
 from bundler.collect.models.readers import FolderReader
@@ -82,10 +83,26 @@ class HubModel:
 
     @cached_property
     def _listing(self) -> Listing:
-        every = self.client.listing(self.place.id, self.place.revision)
+        try:
+            every = self.client.listing(self.place.id, self.place.revision)
+        except UnreachableError as problem:
+            if (other := self._other_hub()) is not None:
+                problem.hint = f"the manifest names another hub too: --model {other}; {problem.hint}"
+            raise
         wanted = select(every, self.spec.files, allow_pickle=self.allow_pickle)
         check_paths((file.path for file in wanted.files), self.origin)
         return wanted
+
+    def _other_hub(self) -> str | None:
+        """Return the words of the manifest's other hub, or ``None``."""
+        words = {
+            "modelscope": ("hf", self.spec.source.huggingface),
+            "huggingface": ("ms", self.spec.source.modelscope),
+        }
+        prefix, place = words.get(self.client.kind, ("", None))
+        if place is None:
+            return None
+        return f"{prefix}:{place.id}" + (f"@{place.revision}" if place.revision else "")
 
     @contextmanager
     def _remote(self, jobs: int) -> Iterator[Remote]:

@@ -10,9 +10,10 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from bundler.collect.faults import PASSING, retry_after, root_cause
+from bundler.collect.client import Credentials, make_client
+from bundler.collect.faults import PASSING, UnreachableError, retry_after, root_cause
 from bundler.collect.models.listing import ListedFile, Listing
-from bundler.collect.models.remote import LISTING_PATIENCE, LISTING_SECONDS, no_listing
+from bundler.collect.models.remote import LISTING_PATIENCE, LISTING_SECONDS, check_tokens, no_listing, no_size
 from bundler.collect.transfer import AGAIN
 from bundler.errors import BundlerError, FetchError, UnknownNameError
 
@@ -44,14 +45,18 @@ class HuggingFaceClient:
         :raises FetchError: it failed, or wants a token.
         :raises UnknownNameError: no such model or revision.
         """
+        check_tokens("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
         info = self._info(model, revision)
         files = []
         for sibling in info.siblings or ():
             large = sibling.lfs
+            size = large.size if large else sibling.size
+            if size is None:
+                raise no_size(self.title, sibling.rfilename, self._endpoint)
             files.append(
                 ListedFile(
                     path=sibling.rfilename,
-                    size=int((large.size if large else sibling.size) or 0),
+                    size=int(size),
                     sha256=large.sha256 if large else None,
                     git_sha1=None if large else sibling.blob_id,
                 )
@@ -60,9 +65,13 @@ class HuggingFaceClient:
 
     def _info(self, model: str, revision: str | None) -> Any:
         import httpx2
+        from huggingface_hub import constants, set_client_factory
         from huggingface_hub.errors import HfHubHTTPError
-        from huggingface_hub.utils import OfflineModeIsEnabled
 
+        if constants.is_offline_mode():
+            raise FetchError("Hugging Face's client is told to stay offline", hint="unset HF_HUB_OFFLINE")
+        # Its own client would know of other certificates and proxies than the downloads.
+        set_client_factory(_make_client)
         patience, stop = LISTING_PATIENCE, threading.Event()
         for failures in range(1, patience.attempts + 1):
             try:
@@ -74,10 +83,6 @@ class HuggingFaceClient:
                 if status not in PASSING or failures == patience.attempts:
                     raise self._explained(problem, model, revision) from problem
                 patience.wait(failures, retry_after(problem.response), stop)
-            except OfflineModeIsEnabled as problem:
-                raise FetchError(
-                    "Hugging Face's client is told to stay offline", hint="unset HF_HUB_OFFLINE"
-                ) from problem
             except (httpx2.HTTPError, OSError) as problem:
                 if failures == patience.attempts:
                     raise self._unreachable(problem) from problem
@@ -161,9 +166,13 @@ class HuggingFaceClient:
         )
 
     def _unreachable(self, problem: Exception) -> FetchError:
-        return FetchError(
+        return UnreachableError(
             f"Hugging Face can't be reached ({root_cause(problem)})",
             where=self._endpoint,
             hint="check the network and the proxy variables; HF_ENDPOINT names another endpoint; "
             "a model that was fetched before packs from its folder: --model weights/NAME",
         )
+
+
+def _make_client() -> httpx2.Client:
+    return make_client(Credentials.load())

@@ -14,9 +14,10 @@ import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bundler.collect.faults import root_cause
+from bundler.collect.client import certificates
+from bundler.collect.faults import UnreachableError, root_cause
 from bundler.collect.models.listing import ListedFile, Listing
-from bundler.collect.models.remote import no_listing
+from bundler.collect.models.remote import check_tokens, no_listing, no_size
 from bundler.collect.transfer import AGAIN
 from bundler.errors import BundlerError, FetchError, UnknownNameError
 
@@ -58,6 +59,9 @@ class ModelScopeClient:
             from modelscope_hub import HubApi
 
             self._local.api = HubApi(self._config)
+            if known := certificates():
+                for session in (self._local.api.legacy._session, self._local.api.legacy._read_session):
+                    session.verify = known[1]
         return self._local.api
 
     def listing(self, model: str, revision: str | None) -> Listing:
@@ -69,6 +73,7 @@ class ModelScopeClient:
         :raises FetchError: it failed, or wants a token.
         :raises UnknownNameError: no such model or revision.
         """
+        check_tokens("MODELSCOPE_API_TOKEN")
         wanted = revision or _DEFAULT
         entries = self._entries(model, wanted)
         files = _files(entries)
@@ -173,7 +178,7 @@ class ModelScopeClient:
         )
 
     def _unreachable(self, problem: Exception) -> FetchError:
-        return FetchError(
+        return UnreachableError(
             f"ModelScope can't be reached ({root_cause(problem)})",
             where=self._config.endpoint,
             hint="check the network and the proxy variables; MODELSCOPE_ENDPOINT names another endpoint; "
@@ -186,8 +191,10 @@ def _files(entries: list[dict[str, Any]]) -> tuple[ListedFile, ...]:
     for entry in entries:
         sha256 = str(entry.get("Sha256") or "").lower()
         path = str(entry.get("Path") or entry.get("Name") or "")
+        if entry.get("Size") is None:
+            raise no_size(ModelScopeClient.title, path, "")
         known = sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else None
-        found.append(ListedFile(path, int(entry.get("Size") or 0), known))
+        found.append(ListedFile(path, int(entry["Size"]), known))
     return tuple(sorted(found))
 
 

@@ -8,13 +8,15 @@ Neither can hand bytes to an archive while they arrive. So the clients list and 
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bundler.collect.faults import PASSING, Transient, of_status
 from bundler.collect.network import HttpOrigin
 from bundler.collect.transfer import Patience, Transfer
-from bundler.errors import FetchError
+from bundler.errors import FetchError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,3 +124,25 @@ def no_listing(title: str, endpoint: str) -> FetchError:
         hint="open the address in a browser: does the network want a login? "
         "HTTPS_PROXY and NO_PROXY say which way is taken",
     )
+
+
+def no_size(title: str, path: str, endpoint: str) -> FetchError:
+    """Return what to say where a hub lists a file without its size: it could never be known to be whole."""
+    return FetchError(
+        f"{title} lists no size of {path}",
+        where=endpoint or None,
+        hint="run the same command again later, or take the model's other hub",
+    )
+
+
+def check_tokens(*variables: str) -> None:
+    """Refuse a token that no HTTP header can carry, before it is sent.
+
+    :raises UsageError: naming the variable, and not its value.
+    """
+    for variable in variables:
+        if not re.fullmatch(r"[\x21-\x7e]*", os.environ.get(variable, "")):
+            raise UsageError(
+                f"{variable} can't be a token: it has a line break, a blank or a letter outside ASCII",
+                hint=f"copy the token anew: export {variable}=… on one line",
+            )

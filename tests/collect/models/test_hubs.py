@@ -12,7 +12,7 @@ import pytest
 from bundler.collect.models import carry, open_model
 from bundler.common.durable import locked
 from bundler.common.progress import SilentReporter
-from bundler.errors import BundlerError, DamagedError, FetchError, InputError, UnknownNameError
+from bundler.errors import BundlerError, DamagedError, FetchError, InputError, UnknownNameError, UsageError
 from tests.collect.models.conftest import COMMIT, MODEL
 from tests.support.hubs import Fault, read_folder
 
@@ -329,6 +329,65 @@ def test_a_hub_out_of_reach_is_named(
     with pytest.raises(FetchError, match=r"can't be reached \(Connection refused\)") as caught:
         opened(word, tmp_path).listing()
     assert "127.0.0.1:9" in str(caught.value)
+
+
+def test_the_manifests_other_hub_is_named_where_one_is_out_of_reach(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
+    with pytest.raises(FetchError, match="can't be reached") as caught:
+        open_model("GLM-4.7", workspace=tmp_path).listing()
+    assert "--model hf:" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("token", ["secret\nword", "secret-wörd", "secret-word\n"])
+def test_a_token_that_cannot_be_sent_is_named_and_not_shown(
+    word: str, token: str, hub: Hub, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = {"ms": "MODELSCOPE_API_TOKEN", "hf": "HF_TOKEN"}[word]
+    monkeypatch.setenv(variable, token)
+    with pytest.raises(UsageError, match=variable) as caught:
+        opened(word, tmp_path).listing()
+    assert "secret" not in str(caught.value) and not hub.requests
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_file_listed_without_its_size_is_refused(word: str, repo: Repo, tmp_path: Path) -> None:
+    repo.listed["config.json"] = {"size": None}
+    with pytest.raises(FetchError, match=r"lists no size of config\.json"):
+        opened(word, tmp_path).listing()
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_revision_with_a_plus_comes(word: str, repo: Repo, files: dict[str, bytes], tmp_path: Path) -> None:
+    repo.put({**files, "README.md": b"plus"}, "b" * 40, "v1+cu128")
+    repo.branches["main"] = repo.branches["master"] = COMMIT
+    carried = carry(opened(word, tmp_path, "@v1+cu128"), tmp_path / "weights")
+    assert content(carried)["README.md"] == hashlib.sha256(b"plus").hexdigest()
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_that_are_not_there_are_named_by_their_variable(
+    word: str, variable: str, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "none.pem"))
+    with pytest.raises(InputError, match=f"certificates that {variable} names"):
+        opened(word, tmp_path).listing()
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("way", ["socks5://127.0.0.1:9", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_no_defect(
+    word: str, way: str, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(variable, way)
+    monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
+    with pytest.raises(BundlerError):
+        opened(word, tmp_path).listing()
 
 
 @pytest.mark.parametrize("word", HUBS)
