@@ -17,7 +17,7 @@ from bundler.collect.network import HttpOrigin, Network
 from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
 from bundler.common.digest import BLOCK
 from bundler.common.durable import sync_folder
-from bundler.errors import BundlerError, DamagedError, PreflightError
+from bundler.errors import BundlerError, PreflightError
 
 if TYPE_CHECKING:
     import threading
@@ -154,9 +154,6 @@ def receive(
             receiving.discard()
             raise transfer.damaged(digests.wrong)
         receiving.finish()
-    except DamagedError:
-        receiving.discard()
-        raise
     except OSError as problem:
         _raise_disk(problem, wanted)
     return digests.sha256

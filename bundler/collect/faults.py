@@ -46,6 +46,10 @@ class WrongLength(Transient):
     """The host's answer has another length than was promised."""
 
 
+class TooLong(BeginAnew, WrongLength):
+    """The host sent more bytes than were promised: none of them is the file's."""
+
+
 class Permanent(Exception):  # noqa: N818
     """A failure that doesn't pass."""
 

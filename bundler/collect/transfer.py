@@ -16,6 +16,7 @@ from bundler.collect.faults import (
     BeginAnew,
     Permanent,
     Stopped,
+    TooLong,
     Transient,
     UnreachableError,
     WrongLength,
@@ -178,6 +179,8 @@ class Transfer:
                         yield at, piece
                 if self._size is None:
                     return
+                if place < self._size and body.encoding:
+                    raise BeginAnew(f"the host sent it compressed ({body.encoding})", tries=4)
                 if place < self._size:
                     raise Transient(f"the connection ended after {place} of {self._size} bytes")
             except Permanent as problem:
@@ -194,7 +197,7 @@ class Transfer:
             piece = chunk[max(place - at, 0) :]
             at += len(chunk)
             if self._size is not None and at > self._size:
-                raise self._another_length(f"more than {self._size}", body)
+                raise self._another_length(TooLong, f"more than {self._size}", body)
             if piece:
                 yield at - len(piece), piece
 
@@ -277,13 +280,11 @@ class Transfer:
     def _check_length(self, body: Body) -> None:
         """Refuse an answer of another length before it is read: a portal's page instead of the file, say."""
         if self._size is not None and body.total is not None and body.total != self._size:
-            raise self._another_length(str(body.total), body)
+            raise self._another_length(WrongLength, str(body.total), body)
 
-    def _another_length(self, found: str, body: Body) -> WrongLength:
+    def _another_length(self, kind: type[WrongLength], found: str, body: Body) -> WrongLength:
         how = f" ({body.encoding})" if body.encoding else ""
-        return WrongLength(
-            f"{self._name} has {found} bytes{how} at its address, {self._size} are expected", tries=4
-        )
+        return kind(f"{self._name} has {found} bytes{how} at its address, {self._size} are expected", tries=4)
 
 
 class RunningDigests:

@@ -41,6 +41,8 @@ class Fault:
     """Seconds between two pieces of 64 KiB."""
     instead: bytes | None = None
     """Another body than the file's, or the listing's, whole and with status 200."""
+    lengthless: bool = False
+    """It is sent without its length, and the connection closed."""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with it."""
     shift: int = 0
@@ -216,7 +218,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             for name, text in fault.headers:
                 self.send_header(name, text)
-            self.send_header("Content-Length", str(len(fault.instead)))
+            if fault.lengthless:
+                self.send_header("Connection", "close")
+                self.close_connection = True
+            else:
+                self.send_header("Content-Length", str(len(fault.instead)))
             self.end_headers()
             self.wfile.write(fault.instead)
             return True

@@ -127,11 +127,13 @@ def test_rehash_finds_what_kept_its_size_and_time(
         Fault(2, instead=PAGE),
         Fault(2, instead=b""),
         Fault(2, instead=gzip.compress(b"x" * 100_000), headers=(("Content-Encoding", "gzip"),)),
+        Fault(2, instead=gzip.compress(b"x" * 9), lengthless=True, headers=(("Content-Encoding", "gzip"),)),
+        Fault(2, instead=b"x" * 6_000_000, lengthless=True),
         Fault(3, status=403),
     ],
     ids=[
         *("503", "429", "cut", "no-range", "flipped-once", "416", "other-range", "page", "empty"),
-        *("compressed", "address-expired"),
+        *("compressed", "compressed-without-length", "longer", "address-expired"),
     ],
 )
 def test_what_passes_is_waited_for(
@@ -222,6 +224,20 @@ def test_another_length_that_stays_is_said_with_both(
     ) as caught:
         carry(opened(word, tmp_path), tmp_path / "weights")
     assert "changed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_what_came_before_a_portals_page_is_kept(
+    word: str, hub: Hub, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    repo.faults[SHARD] = [Fault(1, cut_at=2_000_000), Fault(99, instead=PAGE)]
+    with pytest.raises(DamagedError, match=f"{SHARD} has {len(PAGE)} bytes"):
+        carry(opened(word, tmp_path), tmp_path / "weights")
+    repo.faults.clear()
+    before = len(hub.content_requests(SHARD))
+    assert content(carry(opened(word, tmp_path), tmp_path / "weights")) == digests(files)
+    (asked,) = hub.content_requests(SHARD)[before:]
+    assert asked and int(asked.removeprefix("bytes=").rstrip("-")) > 1_000_000
 
 
 @pytest.mark.parametrize("word", HUBS)
