@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from bundler.common.secrets import masked
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -65,7 +67,7 @@ class BundlerError(Exception):
             lines.append(f"  where: {self.where}")
         if self.hint:
             lines.append(f"  fix:   {self.hint}")
-        return "\n".join(lines)
+        return masked("\n".join(lines))
 
 
 class UsageError(BundlerError):

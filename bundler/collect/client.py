@@ -93,11 +93,12 @@ def make_client(credentials: Credentials, *, connections: int = 16) -> httpx2.Cl
     :param connections: how many at once, at most.
     :raises InputError: the proxy or certificate variables can't be used.
     """
+    known = certificates()
     try:
         return httpx2.Client(
             auth=_Authentication(credentials),
             headers={"User-Agent": f"bundler/{__version__}", "Accept-Encoding": "identity"},
-            verify=_certificates(),
+            verify=known[0] if known else True,
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             follow_redirects=True,
@@ -105,23 +106,28 @@ def make_client(credentials: Credentials, *, connections: int = 16) -> httpx2.Cl
     except (ImportError, ValueError, httpx2.InvalidURL) as problem:
         raise InputError(
             f"the proxy variables can't be used: {problem}",
-            hint="HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take http://host:port",
+            hint="HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take http://host:port, not socks://; NO_PROXY takes "
+            "hosts and domains with commas between them",
         ) from problem
 
 
-def _certificates() -> ssl.SSLContext | bool:
+def certificates() -> tuple[ssl.SSLContext, str] | None:
+    """Return whom to trust, as the first of :data:`CERTIFICATE_VARIABLES` names it, with its path.
+
+    :raises InputError: naming the variable whose file can't be used.
+    """
     for variable in CERTIFICATE_VARIABLES:
         if path := os.environ.get(variable):
             try:
                 folder = Path(path).is_dir()
                 return ssl.create_default_context(
                     cafile=None if folder else path, capath=path if folder else None
-                )
+                ), path
             except (OSError, ssl.SSLError) as problem:
                 raise InputError(
                     f"the certificates that {variable} names can't be read: {problem}", where=path
                 ) from problem
-    return True
+    return None
 
 
 def _basic(user: str, password: str) -> str:

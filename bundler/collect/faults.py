@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 
 import httpx2
@@ -29,19 +30,33 @@ class Stopped(Exception):  # noqa: N818
 class Transient(Exception):  # noqa: N818
     """A failure that may pass."""
 
-    def __init__(self, what: str, hint: str = NETWORK_FIX, wait: float | None = None) -> None:
-        """Keep the message, and how many seconds the host asks to wait."""
+    def __init__(
+        self, what: str, hint: str = NETWORK_FIX, wait: float | None = None, *, tries: int | None = None
+    ) -> None:
+        """Keep the message, the seconds that the host asks to wait, and the tries before it is given up."""
         super().__init__(what)
-        self.what, self.hint, self.wait = what, hint, wait
+        self.what, self.hint, self.wait, self.tries = what, hint, wait, tries
+
+
+class BeginAnew(Transient):
+    """The host has nothing that goes on where the last attempt ended."""
+
+
+class WrongLength(Transient):
+    """The host's answer has another length than was promised."""
+
+
+class TooLong(BeginAnew, WrongLength):
+    """The host sent more bytes than were promised: none of them is the file's."""
 
 
 class Permanent(Exception):  # noqa: N818
     """A failure that doesn't pass."""
 
-    def __init__(self, what: str, hint: str, *, exhausted: bool = False) -> None:
-        """Keep the message, and whether it is a passing failure that didn't pass."""
+    def __init__(self, what: str, hint: str, *, exhausted: bool = False, damaged: bool = False) -> None:
+        """Keep the message, and whether it is a passing failure that didn't pass, or wrong bytes."""
         super().__init__(what)
-        self.what, self.hint, self.exhausted = what, hint, exhausted
+        self.what, self.hint, self.exhausted, self.damaged = what, hint, exhausted, damaged
 
 
 class UnreachableError(FetchError):
@@ -53,7 +68,7 @@ def of_status(response: httpx2.Response) -> Transient | Permanent:
     code = response.status_code
     what = f"the host answered {code} {response.reason_phrase}".rstrip()
     if code in PASSING:
-        return Transient(what, wait=_retry_after(response.headers.get("Retry-After", "")))
+        return Transient(what, wait=retry_after(response))
     return Permanent(what, FIXES.get(code, "try another mirror: pixi's [mirrors]"))
 
 
@@ -88,11 +103,21 @@ def _plain(problem: httpx2.TransportError, text: str) -> str:
     return text
 
 
-def _retry_after(value: str) -> float | None:
+def retry_after(response: httpx2.Response) -> float | None:
     """Return the seconds that ``Retry-After`` asks for: a number, or a date."""
-    if value.strip().isdigit():
+    value = response.headers.get("Retry-After", "")
+    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):
         return None
+
+
+def root_cause(problem: BaseException) -> str:
+    """Return what lies at the bottom of a client's error, in a few words: ``Connection refused``."""
+    cause: BaseException = problem
+    while (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
+    text = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).splitlines()[0]
+    return text if len(text) <= 120 else type(cause).__name__

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from bundler.collect.download import PATIENT, Downloader, Wanted
+from bundler.collect.download import Downloader, Wanted, check_room
 from bundler.collect.faults import Stopped, UnreachableError
 from bundler.collect.session import JOBS, open_session
 from bundler.collect.sizes import ask_sizes
+from bundler.collect.transfer import PATIENT
+from bundler.common.durable import locked
 from bundler.common.progress import SILENT
+from bundler.common.secrets import masked
 from bundler.common.threads import each
 from bundler.errors import BundlerError, DamagedError, DestinationError, FetchError, PreflightError
 
@@ -22,13 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.artifact import Artifact
-    from bundler.collect.download import Patience
     from bundler.collect.session import Session
+    from bundler.collect.transfer import Patience
     from bundler.common.progress import Reporter
     from bundler.store import Store
 
-SPARE = 64 << 20
-"""Bytes that a fetch leaves free on the disk."""
 HOPELESS = 3
 """Files that failed for want of their host before the fetch is given up: each took its retries."""
 WORTH_MEASURING = 8 << 20
@@ -93,26 +94,6 @@ def rate(store: Store) -> float | None:
     return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
-def download_file(
-    wanted: Wanted,
-    *,
-    workspace: Path | None = None,
-    reporter: Reporter = SILENT,
-    patience: Patience = PATIENT,
-) -> str:
-    """Download one file with this host's mirrors, proxies and credentials; return its sha256.
-
-    :raises BundlerError: as :meth:`bundler.collect.download.Downloader.download`.
-    """
-    with open_session(workspace, jobs=1) as session:
-        urls = tuple(url for one in wanted.urls for url in session.configuration.candidates(one))
-        plan = Wanted(wanted.path, urls, wanted.sha256, wanted.size, wanted.headers)
-        downloader = Downloader(session.client, session.credentials, patience=patience)
-        before = plan.partial_size()
-        with reporter.phase(f"fetch {plan.path.name}", plan.size, done=before) as meter:
-            return downloader.download(plan, meter.advance, counted=before)
-
-
 class _Fetching:
     """One run over what is missing."""
 
@@ -145,13 +126,9 @@ class _Fetching:
             max(0, self._sizes.get(artifact.url, 0) - wanted.partial_size())
             for artifact, wanted in self._wanted.items()
         )
-        free = shutil.disk_usage(self._store.root).free
-        if needed + SPARE > free:
-            raise PreflightError(
-                f"the store wants {needed / 1e9:.2f} GB more; this disk has {free / 1e9:.2f} GB free",
-                where=self._store.root,
-                hint="make room, or make .pkg-cache a link to a larger disk",
-            )
+        check_room(
+            self._store.root, needed, "the store", "make room, or make .pkg-cache a link to a larger disk"
+        )
 
     def run(self, reporter: Reporter, jobs: int) -> None:
         """Download everything; one that fails alone doesn't keep the others from coming."""
@@ -170,7 +147,7 @@ class _Fetching:
                         done.append(artifact)
                     else:
                         failed[artifact] = problem
-                        meter.say(f"{artifact.label}: {problem.what}")
+                        meter.say(masked(f"{artifact.label}: {problem.what}"))
                         if _hopeless(failed):
                             break
             finally:
@@ -218,28 +195,18 @@ def _all_failures(failed: dict[Artifact, BundlerError]) -> BundlerError:
 @contextmanager
 def _locked(store: Store, reporter: Reporter) -> Iterator[None]:
     """Keep a second fetch of the same store waiting: two would write the same partial files."""
-    import filelock
-
-    try:
-        store.memory.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise DestinationError(
-            f"the store can't be made: {problem.strerror}", where=store.root, hint="check its permissions"
-        ) from problem
-    lock = filelock.FileLock(store.memory / "fetch.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        reporter.say("another bundler fills this store; waiting for it")
-        lock.acquire()
-    except OSError as problem:
-        raise DestinationError(
-            f"the store can't be written: {problem.strerror}", where=store.root, hint="check its permissions"
-        ) from problem
-    try:
+    with ExitStack() as held:
+        try:
+            store.memory.mkdir(parents=True, exist_ok=True)
+            busy = partial(reporter.say, "another bundler fills this store; waiting for it")
+            held.enter_context(locked(store.memory / "fetch.lock", busy))
+        except OSError as problem:
+            raise DestinationError(
+                f"the store can't be written: {problem.strerror}",
+                where=store.root,
+                hint="check its permissions",
+            ) from problem
         yield
-    finally:
-        lock.release()
 
 
 def _keep_rate(store: Store, size: int, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LINGER = 2.0
-"""Seconds that an ending waits for a thread that is stuck in the system, a slow host for example."""
+"""Seconds that an ending waits for threads that are stuck in the system, a slow host for example."""
 
 
 def each(
@@ -66,6 +67,7 @@ def each(
         stop.set()
         if on_stop is not None:
             on_stop()
+        deadline = time.monotonic() + LINGER
         for worker in workers:
             if worker.ident is not None:
-                worker.join(LINGER)
+                worker.join(max(0.0, deadline - time.monotonic()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.collect.download import Patience
+from bundler.collect.transfer import Patience
 from tests.support.fileserver import FileServer
 
 if TYPE_CHECKING:

@@ -146,7 +146,7 @@ def secure(tmp_path: Path, server: FileServer) -> tuple[str, Path]:
     return f"https://localhost:{running.server_address[1]}/a", certificate
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_certificates_of_the_environment(
     secure: tuple[str, Path], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -159,3 +159,12 @@ def test_certificates_of_the_environment(
     monkeypatch.setenv(variable, str(tmp_path / "none.pem"))
     with pytest.raises(InputError, match=variable):
         make_client(Credentials())
+
+
+@pytest.mark.parametrize("value", ["[::1", "::1/128,*.a b", ",,", "http://x/"])
+def test_an_odd_no_proxy_is_no_defect(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", f"{value},127.0.0.1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert get(url, tmp_path / "out") == DATA

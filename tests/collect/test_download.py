@@ -11,8 +11,9 @@ import httpx2
 import pytest
 
 from bundler.collect.client import Credentials, make_client
-from bundler.collect.download import Downloader, Patience, Wanted
+from bundler.collect.download import Downloader, Wanted
 from bundler.collect.faults import Stopped, Transient, UnreachableError, of_status
+from bundler.collect.transfer import Patience
 from bundler.errors import DamagedError, FetchError, PreflightError
 from tests.collect.conftest import QUICK, content, sha
 from tests.support.fileserver import Cut, Redirect, Slow, Status, Wrong, WrongRange
@@ -153,6 +154,16 @@ def test_another_range_than_was_asked_for_is_not_appended(
     server.fault("/a.whl", Cut(100_000), WrongRange())
     downloader.download(Wanted(wanted.path, wanted.urls))
     assert wanted.path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_host_that_has_nothing_more_is_asked_from_the_beginning(
+    downloader: Downloader, wanted: Wanted, server: FileServer, checked: bool
+) -> None:
+    server.fault("/a.whl", Cut(100_000), Status(416))
+    downloader.download(wanted if checked else Wanted(wanted.path, wanted.urls))
+    assert wanted.path.read_bytes() == DATA
+    assert [one.range for one in server.requests] == [None, "bytes=100000-", None]
 
 
 def test_a_host_that_keeps_failing_is_given_up(
@@ -311,3 +322,12 @@ def test_a_full_disk_is_said_clearly(downloader: Downloader, server: FileServer,
     with pytest.raises(PreflightError, match="disk is full"):
         downloader.download(wanted)
     assert not wanted.path.exists()
+
+
+def test_passwords_and_tokens_of_addresses_are_not_shown(downloader: Downloader, tmp_path: Path) -> None:
+    urls = ("http://me:pass@127.0.0.1:9/a", "http://127.0.0.1:9/t/tk-secret/forge/a")
+    with pytest.raises(FetchError) as caught:
+        downloader.download(Wanted(tmp_path / "a", urls, sha(DATA)))
+    text = str(caught.value)
+    assert "pass" not in text and "secret" not in text
+    assert "http://***@127.0.0.1:9/a" in text and "http://127.0.0.1:9/t/***/forge/a" in text

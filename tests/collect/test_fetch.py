@@ -11,18 +11,17 @@ from collections import namedtuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import pytest
 
 from bundler.artifact import Artifact
 from bundler.collect import fetch as fetching
-from bundler.collect.download import Wanted
-from bundler.collect.fetch import download_file, fetch, rate
+from bundler.collect.fetch import fetch, rate
+from bundler.common.durable import locked
 from bundler.common.progress import SilentReporter
 from bundler.errors import DamagedError, FetchError, InputError, PreflightError
 from bundler.store import Store
 from tests.collect.conftest import QUICK, content, sha
-from tests.support.fileserver import FileServer, Slow, Status, Wrong
+from tests.support.fileserver import FileServer, Slow, Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +193,7 @@ def test_mirrors_that_cannot_be_asked(server: FileServer, tmp_path: Path) -> Non
 
 def test_space_is_checked_first(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: usage(1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1000))
     with pytest.raises(PreflightError, match="GB more"):
         fetch(make(server), Store(tmp_path / "store"))
     assert server.gets() == []
@@ -261,7 +260,7 @@ def test_two_fetches_of_one_store_take_turns(server: FileServer, tmp_path: Path)
     artifacts = make(server, 4)
     store = Store(tmp_path / "store")
     store.memory.mkdir(parents=True)
-    with filelock.FileLock(store.memory / "fetch.lock"):
+    with locked(store.memory / "fetch.lock", pytest.fail):
         process = run_fetch_of(store.root, artifacts)
         time.sleep(1.0)
         assert process.poll() is None and server.requests == []
@@ -275,13 +274,3 @@ def test_the_rate_is_remembered(server: FileServer, tmp_path: Path, monkeypatch:
     assert rate(store) is None
     fetch(make(server, 4), store)
     assert (rate(store) or 0) > 1000
-
-
-def test_a_single_file(server: FileServer, tmp_path: Path) -> None:
-    (artifact,) = make(server, 1, origin=ORIGIN)
-    (tmp_path / ".pixi").mkdir()
-    (tmp_path / ".pixi/config.toml").write_text(f'[mirrors]\n"{ORIGIN}" = ["{server.url}"]\n')
-    server.fault("/p0.whl", Status(503))
-    wanted = Wanted(tmp_path / "here", (artifact.url,), artifact.sha256, artifact.size)
-    assert download_file(wanted, workspace=tmp_path, patience=QUICK) == artifact.sha256
-    assert sha((tmp_path / "here").read_bytes()) == artifact.sha256

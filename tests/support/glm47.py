@@ -90,6 +90,9 @@ class ShapeReader:
         """Return the sizes as a hub would list them."""
         return {**self._sizes, **{name: len(data) for name, data in self._small.items()}}
 
+    def interrupt(self) -> None:
+        """Do nothing: nothing is waited for."""
+
     def read(self, path: str, offset: int, length: int) -> bytes:
         """Return bytes of a small file or a header; there are no others."""
         self.requested += length

@@ -39,6 +39,16 @@ class Fault:
     ignore_range: bool = False
     slow: float = 0.0
     """Seconds between two pieces of 64 KiB."""
+    instead: bytes | None = None
+    """Another body than the file's, or the listing's, whole and with status 200."""
+    lengthless: bool = False
+    """It is sent without its length, and the connection closed."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with it."""
+    shift: int = 0
+    """A range begins so many bytes later than was asked for."""
+    mute: float = 0.0
+    """Seconds before the answer begins."""
 
 
 @lru_cache(maxsize=256)
@@ -204,6 +214,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def failed(self, fault: Fault | None) -> bool:
         """Answer with a fault's status, if it has one."""
+        if fault is not None and fault.instead is not None:
+            self.send_response(200)
+            for name, text in fault.headers:
+                self.send_header(name, text)
+            if fault.lengthless:
+                self.send_header("Connection", "close")
+                self.close_connection = True
+            else:
+                self.send_header("Content-Length", str(len(fault.instead)))
+            self.end_headers()
+            self.wfile.write(fault.instead)
+            return True
         if fault is None or not fault.status:
             return False
         headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
@@ -320,12 +342,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def content(self, model: str, state: State, path: str) -> None:
         fault = self.hub.fault(model, path)
+        if fault and fault.mute:
+            threading.Event().wait(fault.mute)
         if self.failed(fault):
             return
         data = state.files[path]
         if fault and fault.flip is not None:
             data = data[: fault.flip] + bytes([data[fault.flip] ^ 1]) + data[fault.flip + 1 :]
         start, end = self._range(len(data), bool(fault and fault.ignore_range))
+        if fault and fault.shift and start:
+            start += fault.shift
         self.send_response(206 if (start, end) != (0, len(data)) else 200)
         if (start, end) != (0, len(data)):
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,13 @@ import msgspec
 
 from bundler.collect.models import config as configs
 from bundler.collect.models.listing import PICKLES
-from bundler.errors import BundlerError, DamagedError
+from bundler.common.threads import each
+from bundler.errors import DamagedError
 from bundler.model import ModelFacts
 from bundler.safetensors import Header, read_header
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable
 
     from bundler.collect.models.readers import Reader
@@ -127,23 +128,28 @@ def _check_weights(proof: _Proof, config: dict[str, Any], jobs: int) -> list[str
 
 
 def _read_headers(proof: _Proof, shards: list[str], jobs: int) -> None:
-    def read(path: str) -> Header | DamagedError:
+    found: dict[str, Header | DamagedError] = {}
+
+    def read(path: str, _: threading.Event) -> tuple[str, Header | DamagedError]:
         try:
-            return read_header(
+            return path, read_header(
                 lambda offset, length: proof.reader.read(path, offset, length), proof.sizes[path], path
             )
         except DamagedError as problem:
-            return problem
+            return path, problem
 
-    pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(shards))))
-    try:
-        for path, result in zip(shards, pool.map(read, shards), strict=True):
-            if isinstance(result, BundlerError):
-                proof.findings += [f"{path}: {finding}" for finding in result.findings]
-            else:
-                proof.headers[path] = result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def interrupt() -> None:
+        if len(found) < len(shards):
+            proof.reader.interrupt()
+
+    for path, result in each(read, shards, threads=max(1, jobs), on_stop=interrupt):
+        found[path] = result
+    for path in shards:
+        result = found[path]
+        if isinstance(result, DamagedError):
+            proof.findings += [f"{path}: {finding}" for finding in result.findings]
+        else:
+            proof.headers[path] = result
 
 
 def _check_index(proof: _Proof, path: str) -> list[str]:

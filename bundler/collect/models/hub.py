@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bundler.archive.member import FileSource
-from bundler.collect.models.fetch import STATE, Fetch, hash_cache
+from bundler.collect.client import Credentials, make_client
+from bundler.collect.faults import UnreachableError
+from bundler.collect.models.fetch import STATE, ModelFetch, hash_cache
 from bundler.collect.models.listing import ListedFile, Listing, check_paths, select
 from bundler.collect.models.readers import FolderReader
+from bundler.collect.models.remote import HUB_PATIENCE, Remote
 from bundler.collect.models.source import JOBS
-from bundler.collect.models.stream import HubSource, RangeReader, check_streamable, digest_by_git
-from bundler.collect.models.transfer import Patience, Remote
+from bundler.collect.models.stream import RangeReader, RemoteSource, check_streamable, digest_by_git
+from bundler.collect.network import Network
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
+from bundler.errors import BundlerError, DamagedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from bundler.archive.member import Source
     from bundler.collect.models.readers import Reader
-    from bundler.collect.models.transfer import Client
+    from bundler.collect.models.remote import HubClient
+    from bundler.collect.transfer import Patience
     from bundler.common.progress import Reporter
-    from bundler.model import HubSource as Place
-    from bundler.model import ModelSpec
+    from bundler.model import HubSource, ModelSpec
 
 
 class _Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +45,7 @@ class _Pin(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
 
 
-def client(kind: str) -> Client:
+def client(kind: str) -> HubClient:
     """Return a hub's client; it is imported now and asked nothing yet.
 
     :param kind: ``modelscope`` or ``huggingface``.
@@ -58,10 +64,10 @@ class HubModel:
     """A model on ModelScope or Hugging Face."""
 
     spec: ModelSpec
-    client: Client
-    place: Place
+    client: HubClient
+    place: HubSource
     allow_pickle: bool = False
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience = HUB_PATIENCE
 
     @property
     def origin(self) -> str:
@@ -77,14 +83,42 @@ class HubModel:
 
     @cached_property
     def _listing(self) -> Listing:
-        every = self.client.listing(self.place.id, self.place.revision)
+        try:
+            every = self.client.listing(self.place.id, self.place.revision)
+        except UnreachableError as problem:
+            if (other := self._other_hub()) is not None:
+                problem.hint = f"the manifest names another hub too: --model {other}; {problem.hint}"
+            raise
         wanted = select(every, self.spec.files, allow_pickle=self.allow_pickle)
         check_paths((file.path for file in wanted.files), self.origin)
         return wanted
 
+    def _other_hub(self) -> str | None:
+        """Return the words of the manifest's other hub, or ``None``."""
+        words = {
+            "modelscope": ("hf", self.spec.source.huggingface),
+            "huggingface": ("ms", self.spec.source.modelscope),
+        }
+        prefix, place = words.get(self.client.kind, ("", None))
+        if place is None:
+            return None
+        return f"{prefix}:{place.id}" + (f"@{place.revision}" if place.revision else "")
+
+    @contextmanager
+    def _remote(self, jobs: int) -> Iterator[Remote]:
+        """Yield how the files are asked for, until an interrupt or the end of the work."""
+        credentials = Credentials.load()
+        with make_client(credentials, connections=jobs) as opened:
+            yield self._by(Network(opened, credentials))
+
+    def _by(self, network: Network) -> Remote:
+        return Remote(self.client, self.place.id, self.listing().revision, network, self.patience)
+
     @cached_property
-    def _remote(self) -> Remote:
-        return Remote(self.client, self.place.id, self.listing().revision, self.patience)
+    def _streamed(self) -> Remote:
+        """How the archive reads the files: its own end closes the connections."""
+        credentials = Credentials.load()
+        return self._by(Network(make_client(credentials), credentials))
 
     def missing(self, weights: Path) -> list[ListedFile]:
         """Return the files that aren't below ``weights`` with their size."""
@@ -108,9 +142,34 @@ class HubModel:
                 "the files are pinned by their hashes"
             )
         self._pin(weights, reporter)
-        run = Fetch(self._remote, self.spec.name, weights, hash_cache(weights), rehash)
-        run.run(listing.files, reporter, jobs)
+        with self._remote(jobs) as remote:
+            run = ModelFetch(remote, self.spec.name, weights, hash_cache(weights), rehash)
+            try:
+                run.run(listing.files, reporter, jobs)
+            except DamagedError as problem:
+                raise self._changed() or problem from problem
         return run.folder
+
+    def _changed(self) -> DamagedError | None:
+        """Return what to say where the hub lists files otherwise now, or ``None``."""
+        try:
+            now = set(self.client.listing(self.place.id, self.listing().revision).files)
+        except BundlerError:
+            return None
+        changed = [file for file in self.listing().files if file not in now]
+        if not changed:
+            return None
+        sizes = {file.path: file.size for file in now}
+        return DamagedError(
+            f"{changed[0].path} changed on {self.client.title} after it was listed",
+            where=self.origin,
+            hint="run the same command again: it lists the files anew; to keep to one state, name a commit "
+            "as the revision",
+            findings=[
+                f"{file.path} was {file.size} bytes long and is {sizes.get(file.path, 'gone')} now"
+                for file in changed[:20]
+            ],
+        )
 
     def _pin(self, weights: Path, reporter: Reporter) -> None:
         """Write down the commit, and say so where it is another than that of the last fetch."""
@@ -151,13 +210,13 @@ class HubModel:
         listing = self._with_small_files_digested()
         check_streamable(listing, self.origin)
         sources: dict[str, tuple[Source, str | None]] = {
-            file.path: (HubSource(self._remote, file), file.sha256) for file in listing.files
+            file.path: (RemoteSource(self._streamed, file), file.sha256) for file in listing.files
         }
-        return RangeReader(self._remote, listing), sources
+        return RangeReader(self._streamed, listing), sources
 
     def _with_small_files_digested(self) -> Listing:
         files = tuple(
-            replace(file, sha256=digest_by_git(self._remote, file)) if file.git_sha1 else file
+            replace(file, sha256=digest_by_git(self._streamed, file)) if file.git_sha1 else file
             for file in self.listing().files
         )
         return replace(self.listing(), files=files)

@@ -7,27 +7,20 @@ by plain HTTP with Range, not by Xet's chunks: so they can be gone on with and s
 from __future__ import annotations
 
 import os
-import re
-from contextlib import contextmanager
+import threading
 from typing import TYPE_CHECKING, Any
 
+from bundler.collect.client import Credentials, make_client
+from bundler.collect.faults import PASSING, UnreachableError, retry_after, root_cause
 from bundler.collect.models.listing import ListedFile, Listing
-from bundler.collect.models.transfer import (
-    CHUNK,
-    TIMEOUT,
-    Body,
-    Patience,
-    RetryableError,
-    body_of,
-    root_cause,
-)
+from bundler.collect.models.remote import LISTING_PATIENCE, LISTING_SECONDS, check_tokens, no_listing, no_size
+from bundler.collect.transfer import AGAIN
 from bundler.errors import BundlerError, FetchError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LISTING_ATTEMPTS = 4
+    import httpx2
 
 
 class HuggingFaceClient:
@@ -52,14 +45,18 @@ class HuggingFaceClient:
         :raises FetchError: it failed, or wants a token.
         :raises UnknownNameError: no such model or revision.
         """
+        check_tokens("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
         info = self._info(model, revision)
         files = []
         for sibling in info.siblings or ():
             large = sibling.lfs
+            size = large.size if large else sibling.size
+            if size is None:
+                raise no_size(self.title, sibling.rfilename, self._endpoint)
             files.append(
                 ListedFile(
                     path=sibling.rfilename,
-                    size=int((large.size if large else sibling.size) or 0),
+                    size=int(size),
                     sha256=large.sha256 if large else None,
                     git_sha1=None if large else sibling.blob_id,
                 )
@@ -68,59 +65,50 @@ class HuggingFaceClient:
 
     def _info(self, model: str, revision: str | None) -> Any:
         import httpx2
+        from huggingface_hub import constants, set_client_factory
         from huggingface_hub.errors import HfHubHTTPError
-        from huggingface_hub.utils import OfflineModeIsEnabled
 
-        patience = Patience(attempts=_LISTING_ATTEMPTS)
-        for failures in range(1, _LISTING_ATTEMPTS + 1):
+        if constants.is_offline_mode():
+            raise FetchError("Hugging Face's client is told to stay offline", hint="unset HF_HUB_OFFLINE")
+        # Its own client would know of other certificates and proxies than the downloads.
+        set_client_factory(_make_client)
+        patience, stop = LISTING_PATIENCE, threading.Event()
+        for failures in range(1, patience.attempts + 1):
             try:
-                return self._api.model_info(model, revision=revision, files_metadata=True, timeout=TIMEOUT)
+                return self._api.model_info(
+                    model, revision=revision, files_metadata=True, timeout=LISTING_SECONDS
+                )
             except HfHubHTTPError as problem:
                 status = problem.response.status_code
-                if status not in _RETRIED or failures == _LISTING_ATTEMPTS:
+                if status not in PASSING or failures == patience.attempts:
                     raise self._explained(problem, model, revision) from problem
-                patience.wait(failures, _retry_after(problem.response))
-            except OfflineModeIsEnabled as problem:
-                raise FetchError(
-                    "Hugging Face's client is told to stay offline", hint="unset HF_HUB_OFFLINE"
-                ) from problem
+                patience.wait(failures, retry_after(problem.response), stop)
             except (httpx2.HTTPError, OSError) as problem:
-                if failures == _LISTING_ATTEMPTS:
+                if failures == patience.attempts:
                     raise self._unreachable(problem) from problem
-                patience.wait(failures, None)
+                patience.wait(failures, None, stop)
+            except (ValueError, TypeError, AttributeError, LookupError) as problem:
+                raise no_listing(self.title, self._endpoint) from problem
         raise AssertionError
 
-    @contextmanager
-    def open(
-        self, model: str, revision: str | None, path: str, start: int, stop: int | None = None
-    ) -> Iterator[Body]:
-        """Open a file from ``start`` on, to ``stop`` where given.
-
-        :raises RetryableError: worth another attempt.
-        :raises FetchError: not worth one.
-        """
-        import httpx2
+    def address(self, model: str, revision: str | None, path: str) -> tuple[str, Mapping[str, str]]:
+        """Return a file's address and the headers to ask for it with."""
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.errors import HfHubHTTPError
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        from huggingface_hub.utils import build_hf_headers
 
-        headers = {**build_hf_headers(library_name="bundler"), "Accept-Encoding": "identity"}
-        if start or stop is not None:
-            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         url = hf_hub_url(model, path, revision=revision, endpoint=self._endpoint)
+        return url, build_hf_headers(library_name="bundler")
+
+    def explained(self, answer: httpx2.Response, model: str, revision: str | None, path: str) -> BundlerError:
+        """Return what an answer without the file means, where the same request won't succeed later."""
+        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.utils import hf_raise_for_status
+
         try:
-            with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as answer:
-                if answer.status_code >= 400:
-                    answer.read()
-                    hf_raise_for_status(answer)
-                yield body_of(answer.status_code, answer.headers, answer.iter_raw(CHUNK))
+            hf_raise_for_status(answer)
         except HfHubHTTPError as problem:
-            if problem.response.status_code in _RETRIED:
-                reason = f"{problem.response.status_code} {problem.response.reason_phrase}"
-                raise RetryableError(reason, _retry_after(problem.response)) from problem
-            raise self._explained(problem, model, revision, path) from problem
-        except httpx2.HTTPError as problem:
-            raise RetryableError(f"the connection failed ({type(problem).__name__})") from problem
+            return self._explained(problem, model, revision, path)
+        return FetchError(f"Hugging Face answered {answer.status_code}", where=str(answer.url), hint=AGAIN)
 
     def _explained(self, problem: Any, model: str, revision: str | None, path: str = "") -> BundlerError:
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -139,7 +127,12 @@ class HuggingFaceClient:
         if isinstance(problem, RepositoryNotFoundError):
             return self._no_model(model, where)
         if status in (401, 403):
-            return self._gated(model, status, where)
+            return FetchError(
+                f"Hugging Face, or a proxy before it, refuses {model} ({status})",
+                where=where,
+                hint="a token that may read it goes into HF_TOKEN, or `hf auth login`; "
+                "HTTPS_PROXY and NO_PROXY say which way is taken",
+            )
         if status == 404 and path:
             return FetchError(
                 f"{path} is no longer on Hugging Face at this revision",
@@ -149,7 +142,7 @@ class HuggingFaceClient:
         return FetchError(
             f"Hugging Face failed: {status} {problem.response.reason_phrase}",
             where=where,
-            hint="run the same command again: it goes on where it stopped",
+            hint=AGAIN,
         )
 
     def _gated(self, model: str, status: int, where: str) -> FetchError:
@@ -173,7 +166,7 @@ class HuggingFaceClient:
         )
 
     def _unreachable(self, problem: Exception) -> FetchError:
-        return FetchError(
+        return UnreachableError(
             f"Hugging Face can't be reached ({root_cause(problem)})",
             where=self._endpoint,
             hint="check the network and the proxy variables; HF_ENDPOINT names another endpoint; "
@@ -181,6 +174,5 @@ class HuggingFaceClient:
         )
 
 
-def _retry_after(answer: Any) -> float | None:
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
+def _make_client() -> httpx2.Client:
+    return make_client(Credentials.load())

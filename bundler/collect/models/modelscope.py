@@ -11,16 +11,20 @@ import logging
 import re
 import threading
 import warnings
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bundler.collect.client import certificates
+from bundler.collect.faults import UnreachableError, root_cause
 from bundler.collect.models.listing import ListedFile, Listing
-from bundler.collect.models.transfer import CHUNK, Body, RetryableError, body_of, root_cause
+from bundler.collect.models.remote import check_tokens, no_listing, no_size
+from bundler.collect.transfer import AGAIN
 from bundler.errors import BundlerError, FetchError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
+
+    import httpx2
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DEFAULT = "master"
@@ -55,6 +59,9 @@ class ModelScopeClient:
             from modelscope_hub import HubApi
 
             self._local.api = HubApi(self._config)
+            if known := certificates():
+                for session in (self._local.api.legacy._session, self._local.api.legacy._read_session):
+                    session.verify = known[1]
         return self._local.api
 
     def listing(self, model: str, revision: str | None) -> Listing:
@@ -66,6 +73,7 @@ class ModelScopeClient:
         :raises FetchError: it failed, or wants a token.
         :raises UnknownNameError: no such model or revision.
         """
+        check_tokens("MODELSCOPE_API_TOKEN")
         wanted = revision or _DEFAULT
         entries = self._entries(model, wanted)
         files = _files(entries)
@@ -92,9 +100,14 @@ class ModelScopeClient:
         except NetworkError as problem:
             raise self._unreachable(problem) from problem
         except HubError as problem:
-            raise self._explained(problem, model, revision) from problem
-        except (OSError, ValueError) as problem:
+            status = getattr(problem, "status_code", None)
+            raise self._explained(status, _short(problem), model, revision) from problem
+        except ValueError as problem:
+            raise no_listing(self.title, self._config.endpoint) from problem
+        except OSError as problem:
             raise self._unreachable(problem) from problem
+        except (TypeError, AttributeError, LookupError) as problem:
+            raise no_listing(self.title, self._config.endpoint) from problem
         found = [entry for entry in entries if (entry.get("Type") or "blob") != "tree"]
         if not found:
             where = f"{self._config.endpoint} {model}@{revision}"
@@ -105,36 +118,27 @@ class ModelScopeClient:
             )
         return found
 
-    @contextmanager
-    def open(
-        self, model: str, revision: str | None, path: str, start: int, stop: int | None = None
-    ) -> Iterator[Body]:
-        """Open a file from ``start`` on, to ``stop`` where given.
+    def address(self, model: str, revision: str | None, path: str) -> tuple[str, Mapping[str, str]]:
+        """Return a file's address and the headers to ask for it with."""
+        legacy = self._api.legacy
+        url: str = legacy.get_download_url(model, "model", path, revision or _DEFAULT)
+        headers = {"Cache-Control": "no-transform"}
+        if legacy.token:
+            # Older endpoints know the cookie only; neither is handed on to another host.
+            headers |= {"Authorization": f"Bearer {legacy.token}", "Cookie": f"m_session_id={legacy.token}"}
+        return url, headers
 
-        :raises RetryableError: worth another attempt.
-        :raises FetchError: not worth one.
-        """
-        import requests
-        from modelscope_hub.errors import HubError
-        from urllib3.exceptions import HTTPError
-
-        headers = {"Accept-Encoding": "identity", "Cache-Control": "no-transform"}
-        if start or stop is not None:
-            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-        revision = revision or _DEFAULT
+    def explained(self, answer: httpx2.Response, model: str, revision: str | None, path: str) -> BundlerError:
+        """Return what an answer without the file means, where the same request won't succeed later."""
         try:
-            answer = self._api.legacy.download_stream(model, "model", path, revision, headers=headers)
-            with answer:
-                yield body_of(answer.status_code, answer.headers, answer.iter_content(CHUNK))
-        except HubError as problem:
-            if problem.retryable:
-                raise RetryableError(_short(problem), getattr(problem, "retry_after", None)) from problem
-            raise self._explained(problem, model, revision, path) from problem
-        except (requests.RequestException, HTTPError) as problem:
-            raise RetryableError(f"the connection failed ({type(problem).__name__})") from problem
+            said = str(answer.json()["Message"]).splitlines()[0][:200]
+        except (ValueError, LookupError, TypeError):
+            said = answer.reason_phrase
+        return self._explained(answer.status_code, said, model, revision or _DEFAULT, path)
 
-    def _explained(self, problem: Any, model: str, revision: str, path: str = "") -> BundlerError:
-        status = getattr(problem, "status_code", None)
+    def _explained(
+        self, status: int | None, said: str, model: str, revision: str, path: str = ""
+    ) -> BundlerError:
         where = f"{self._config.endpoint} {model}@{revision} {path}".rstrip()
         if status in (401, 403):
             return FetchError(
@@ -146,9 +150,9 @@ class ModelScopeClient:
         if status == 404:
             return self._missing(model, revision, path, where)
         return FetchError(
-            f"ModelScope failed: {_short(problem)}",
+            f"ModelScope failed: {said}" if status is None else f"ModelScope failed: {status} {said}",
             where=where,
-            hint="run the same command again: it goes on where it stopped",
+            hint=AGAIN,
         )
 
     def _missing(self, model: str, revision: str, path: str, where: str) -> BundlerError:
@@ -174,7 +178,7 @@ class ModelScopeClient:
         )
 
     def _unreachable(self, problem: Exception) -> FetchError:
-        return FetchError(
+        return UnreachableError(
             f"ModelScope can't be reached ({root_cause(problem)})",
             where=self._config.endpoint,
             hint="check the network and the proxy variables; MODELSCOPE_ENDPOINT names another endpoint; "
@@ -187,15 +191,15 @@ def _files(entries: list[dict[str, Any]]) -> tuple[ListedFile, ...]:
     for entry in entries:
         sha256 = str(entry.get("Sha256") or "").lower()
         path = str(entry.get("Path") or entry.get("Name") or "")
+        if entry.get("Size") is None:
+            raise no_size(ModelScopeClient.title, path, "")
         known = sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else None
-        found.append(ListedFile(path, int(entry.get("Size") or 0), known))
+        found.append(ListedFile(path, int(entry["Size"]), known))
     return tuple(sorted(found))
 
 
 def _short(problem: Any) -> str:
-    status = getattr(problem, "status_code", None)
-    text = str(getattr(problem, "message", problem)).splitlines()[0][:200]
-    return f"{status} {text}" if status and str(status) not in text else text
+    return str(getattr(problem, "message", problem)).splitlines()[0][:200]
 
 
 def _exists(api: Any, model: str) -> bool:

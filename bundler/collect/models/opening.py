@@ -81,7 +81,7 @@ def _open(spec: ModelSpec, base: Path, wanted: SourceKind | None, allow_pickle: 
 def _hub_spec(kind: SourceKind, text: str, folders: tuple[Path, ...]) -> ModelSpec:
     """Return the spec of ``OWNER/NAME@REV``: that of the manifest with that id, else with that name."""
     hub_id, at, revision = text.partition("@")
-    if not HUB_ID.fullmatch(hub_id) or (at and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", revision)):
+    if not HUB_ID.fullmatch(hub_id) or (at and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/+-]*", revision)):
         raise InputError(f"{text!r} is not OWNER/NAME or OWNER/NAME@REVISION", where=f"--model of {kind}")
     place = HubSource(id=hub_id, revision=revision or None)
     sources = _sources(kind, place)

@@ -23,6 +23,9 @@ class Reader(Protocol):
     def read(self, path: str, offset: int, length: int) -> bytes:
         """Return bytes of a file; fewer at its end."""
 
+    def interrupt(self) -> None:
+        """End every reading now, also one that waits for a host."""
+
 
 class FolderReader:
     """A folder on this host: the files that a listing wants, as far as they are there."""
@@ -52,3 +55,6 @@ class FolderReader:
         with (self._root / path).open("rb") as file:
             file.seek(offset)
             return file.read(length)
+
+    def interrupt(self) -> None:
+        """Do nothing: a disk answers."""

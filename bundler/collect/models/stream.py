@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from bundler.collect.models.transfer import Digests
-from bundler.errors import DamagedError, InputError
+from bundler.collect.transfer import RunningDigests
+from bundler.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from bundler.collect.models.listing import ListedFile, Listing
-    from bundler.collect.models.transfer import Remote
+    from bundler.collect.models.remote import Remote
 
 
 @dataclass(frozen=True)
-class HubSource:
+class RemoteSource:
     """One file on a hub: a source of the archive whose fingerprint is the publisher's digest."""
 
     remote: Remote
@@ -43,7 +43,7 @@ class _Pieces(io.RawIOBase):
         self._remote = remote
         self._file = file
         self._position = 0
-        self._pieces: Generator[bytes, None, None] | None = None
+        self._pieces: Generator[tuple[int, bytes], None, None] | None = None
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
@@ -70,9 +70,9 @@ class _Pieces(io.RawIOBase):
         """Fill a buffer from the next bytes; 0 at the end."""
         into = memoryview(cast("bytearray", buffer)).cast("B")
         if self._pieces is None:
-            self._pieces = self._remote.pieces(self._file, self._position)
+            self._pieces = self._remote.transfer(self._file).pieces(self._position, skip=True)
         if not self._rest:
-            self._rest = memoryview(next(self._pieces, b""))
+            self._rest = memoryview(next(self._pieces, (0, b""))[1])
         count = min(len(into), len(self._rest))
         into[:count] = self._rest[:count]
         self._rest = self._rest[count:]
@@ -96,7 +96,7 @@ class RangeReader:
     def __init__(self, remote: Remote, listing: Listing) -> None:
         """Read a listing's files."""
         self._remote = remote
-        self._sizes = listing.sizes()
+        self._files = {file.path: file for file in listing.files}
 
     @property
     def where(self) -> str:
@@ -105,12 +105,17 @@ class RangeReader:
 
     def sizes(self) -> dict[str, int]:
         """Return the sizes that the hub lists."""
-        return dict(self._sizes)
+        return {path: file.size for path, file in self._files.items()}
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """Read by Range."""
-        length = min(length, self._sizes[path] - offset)
-        return self._remote.read(path, offset, length) if length > 0 else b""
+        file = self._files[path]
+        length = min(length, file.size - offset)
+        return self._remote.transfer(file).read(offset, length) if length > 0 else b""
+
+    def interrupt(self) -> None:
+        """Close the connections to the hub."""
+        self._remote.network.interrupt()
 
 
 def check_streamable(listing: Listing, where: str) -> None:
@@ -133,14 +138,13 @@ def digest_by_git(remote: Remote, file: ListedFile) -> str:
 
     :raises DamagedError: its bytes aren't those of the blob id.
     """
-    digests = Digests(file)
-    for piece in remote.pieces(file):
-        digests.update(piece)
-    if digests.wrong is not None:
-        raise DamagedError(
-            f"{file.path} arrived with other bytes than the publisher promised",
-            where=remote.where,
-            hint="try later, or the model's other hub",
-            findings=[digests.wrong],
-        )
+    transfer = remote.transfer(file)
+    for last in (False, True):
+        digests = RunningDigests(file.size, file.sha256, file.git_sha1)
+        for _, piece in transfer.pieces(skip=True):
+            digests.update(piece)
+        if digests.wrong and last:
+            raise transfer.damaged(digests.wrong)
+        if not digests.wrong:
+            break
     return digests.sha256

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.collect.models.transfer import Patience
+from bundler.collect.models import huggingface, remote
+from bundler.collect.models.hub import HubModel
 from tests.support.hubs import Hub, Repo, read_folder, serve
 
 if TYPE_CHECKING:
@@ -47,11 +49,8 @@ def repo(hub: Hub, files: dict[str, bytes]) -> Repo:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make waits between attempts short."""
-    monkeypatch.setattr(Patience, "first", 0.01)
-    monkeypatch.setattr(Patience.__init__, "__defaults__", _shorter())
-
-
-def _shorter() -> tuple[object, ...]:
-    defaults = Patience.__init__.__defaults__
-    assert defaults is not None
-    return tuple(0.01 if value == 1.0 else value for value in defaults)
+    patience = replace(remote.HUB_PATIENCE, first_wait=0.01)
+    monkeypatch.setattr(HubModel, "patience", patience)
+    assert HubModel.__init__.__defaults__ is not None
+    monkeypatch.setattr(HubModel.__init__, "__defaults__", (*HubModel.__init__.__defaults__[:-1], patience))
+    monkeypatch.setattr(huggingface, "LISTING_PATIENCE", replace(remote.LISTING_PATIENCE, first_wait=0.01))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 from typing import TYPE_CHECKING
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.collect.models import carry, open_model
+from bundler.common.durable import locked
 from bundler.common.progress import SilentReporter
-from bundler.errors import BundlerError, DamagedError, FetchError, InputError, UnknownNameError
+from bundler.errors import BundlerError, DamagedError, FetchError, InputError, UnknownNameError, UsageError
 from tests.collect.models.conftest import COMMIT, MODEL
 from tests.support.hubs import Fault, read_folder
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 HUBS = ("ms", "hf")
 SHARD = "model-00002-of-00004.safetensors"
+PAGE = b"<!DOCTYPE html><html><body>Please log in first</body></html>"
 
 
 class Heard(SilentReporter):
@@ -119,8 +122,19 @@ def test_rehash_finds_what_kept_its_size_and_time(
         Fault(3, cut_at=400_000),
         Fault(1, ignore_range=True),
         Fault(1, flip=1_000_000),
+        Fault(1, status=416),
+        Fault(1, shift=7),
+        Fault(2, instead=PAGE),
+        Fault(2, instead=b""),
+        Fault(2, instead=gzip.compress(b"x" * 100_000), headers=(("Content-Encoding", "gzip"),)),
+        Fault(2, instead=gzip.compress(b"x" * 9), lengthless=True, headers=(("Content-Encoding", "gzip"),)),
+        Fault(2, instead=b"x" * 6_000_000, lengthless=True),
+        Fault(3, status=403),
     ],
-    ids=["503", "429", "cut", "no-range", "flipped-once"],
+    ids=[
+        *("503", "429", "cut", "no-range", "flipped-once", "416", "other-range", "page", "empty"),
+        *("compressed", "compressed-without-length", "longer", "address-expired"),
+    ],
 )
 def test_what_passes_is_waited_for(
     word: str, fault: Fault, repo: Repo, files: dict[str, bytes], tmp_path: Path
@@ -187,7 +201,53 @@ def test_a_file_that_changed_after_it_was_listed_is_named(
     repo.states[COMMIT].files[SHARD] = files[SHARD] + b"more"
     with pytest.raises(DamagedError, match=f"{SHARD} changed on .* after it was listed") as caught:
         carry(source, tmp_path / "weights")
+    assert f"was {len(files[SHARD])} bytes long and is {len(files[SHARD]) + 4} now" in str(caught.value)
     assert "lists the files anew" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_page_instead_of_the_listing_is_said(word: str, repo: Repo, tmp_path: Path) -> None:
+    repo.listing_faults = [Fault(99, instead=PAGE, headers=(("Content-Type", "text/html"),))]
+    with pytest.raises(FetchError, match="something else than a listing: a page of a proxy") as caught:
+        opened(word, tmp_path).listing()
+    assert "HTTPS_PROXY" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("body", [PAGE, b""])
+def test_another_length_that_stays_is_said_with_both(
+    word: str, body: bytes, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    repo.faults[SHARD] = [Fault(99, instead=body)]
+    with pytest.raises(
+        DamagedError, match=f"{SHARD} has {len(body)} bytes at its address, {len(files[SHARD])} are expected"
+    ) as caught:
+        carry(opened(word, tmp_path), tmp_path / "weights")
+    assert "changed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_what_came_before_a_portals_page_is_kept(
+    word: str, hub: Hub, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    repo.faults[SHARD] = [Fault(1, cut_at=2_000_000), Fault(99, instead=PAGE)]
+    with pytest.raises(DamagedError, match=f"{SHARD} has {len(PAGE)} bytes"):
+        carry(opened(word, tmp_path), tmp_path / "weights")
+    repo.faults.clear()
+    before = len(hub.content_requests(SHARD))
+    assert content(carry(opened(word, tmp_path), tmp_path / "weights")) == digests(files)
+    (asked,) = hub.content_requests(SHARD)[before:]
+    assert asked and int(asked.removeprefix("bytes=").rstrip("-")) > 1_000_000
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_store_host_that_keeps_refusing_is_named(
+    word: str, hub: Hub, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    repo.faults[SHARD] = [Fault(99, status=403)]
+    with pytest.raises(FetchError, match=r"localhost refused the address that .* gave \(403\)") as caught:
+        carry(opened(word, tmp_path), tmp_path / "weights")
+    assert "accept the terms" not in str(caught.value)
 
 
 @pytest.mark.parametrize("word", HUBS)
@@ -287,6 +347,65 @@ def test_a_hub_out_of_reach_is_named(
     assert "127.0.0.1:9" in str(caught.value)
 
 
+def test_the_manifests_other_hub_is_named_where_one_is_out_of_reach(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
+    with pytest.raises(FetchError, match="can't be reached") as caught:
+        open_model("GLM-4.7", workspace=tmp_path).listing()
+    assert "--model hf:" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("token", ["secret\nword", "secret-wörd", "secret-word\n"])
+def test_a_token_that_cannot_be_sent_is_named_and_not_shown(
+    word: str, token: str, hub: Hub, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = {"ms": "MODELSCOPE_API_TOKEN", "hf": "HF_TOKEN"}[word]
+    monkeypatch.setenv(variable, token)
+    with pytest.raises(UsageError, match=variable) as caught:
+        opened(word, tmp_path).listing()
+    assert "secret" not in str(caught.value) and not hub.requests
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_file_listed_without_its_size_is_refused(word: str, repo: Repo, tmp_path: Path) -> None:
+    repo.listed["config.json"] = {"size": None}
+    with pytest.raises(FetchError, match=r"lists no size of config\.json"):
+        opened(word, tmp_path).listing()
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_a_revision_with_a_plus_comes(word: str, repo: Repo, files: dict[str, bytes], tmp_path: Path) -> None:
+    repo.put({**files, "README.md": b"plus"}, "b" * 40, "v1+cu128")
+    repo.branches["main"] = repo.branches["master"] = COMMIT
+    carried = carry(opened(word, tmp_path, "@v1+cu128"), tmp_path / "weights")
+    assert content(carried)["README.md"] == hashlib.sha256(b"plus").hexdigest()
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_that_are_not_there_are_named_by_their_variable(
+    word: str, variable: str, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "none.pem"))
+    with pytest.raises(InputError, match=f"certificates that {variable} names"):
+        opened(word, tmp_path).listing()
+
+
+@pytest.mark.parametrize("word", HUBS)
+@pytest.mark.parametrize("way", ["socks5://127.0.0.1:9", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_no_defect(
+    word: str, way: str, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(variable, way)
+    monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
+    with pytest.raises(BundlerError):
+        opened(word, tmp_path).listing()
+
+
 @pytest.mark.parametrize("word", HUBS)
 def test_paths_that_lead_out_are_refused(word: str, repo: Repo, tmp_path: Path) -> None:
     repo.states[COMMIT].files["../../evil.json"] = b"{}"
@@ -347,8 +466,8 @@ def test_a_full_disk_is_seen_before_the_first_byte(
     hub: Hub, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr("bundler.collect.models.fetch.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(BundlerError, match=r"wants 0\.0 GB more on this disk") as caught:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(BundlerError, match=r"wants 0\.\d+ GB more on this disk") as caught:
         carry(opened("ms", tmp_path), tmp_path / "weights")
     assert "--stream" in str(caught.value.hint)
     assert not hub.content_requests(".safetensors")
@@ -382,12 +501,10 @@ def test_a_thousand_files_are_listed_in_a_second(hub: Hub, tmp_path: Path) -> No
 
 
 def test_a_second_bundler_does_not_write_the_same_files(repo: Repo, tmp_path: Path) -> None:
-    from filelock import FileLock
-
     state = tmp_path / "weights/.bundler"
     state.mkdir(parents=True)
     with (
-        FileLock(state / "tiny-glm4-moe.lock"),
+        locked(state / "tiny-glm4-moe.lock", pytest.fail),
         pytest.raises(FetchError, match="another bundler is fetching"),
     ):
         carry(opened("ms", tmp_path), tmp_path / "weights")

@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import pytest
 
 from bundler import manifest
 from bundler.archive.recipe import Recipe
@@ -26,8 +29,6 @@ from tests.support.hubs import Fault, read_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from bundler.collect.models import CarriedModel
     from tests.support.hubs import Hub, Repo
@@ -151,6 +152,39 @@ def test_an_interrupted_fetch_ends_at_once_and_leaves_no_thread(repo: Repo, tmp_
     assert child.returncode == 130
     assert errors.splitlines()[-1].startswith("interrupted: the same command goes on")
     assert partial_bytes(tmp_path / "weights") >= 300_000
+
+
+@pytest.mark.parametrize("word", ["ms", "hf"])
+@pytest.mark.parametrize("options", [(), ("--stream",)], ids=["disk", "stream"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("fault", [Fault(9, slow=90.0), Fault(9, mute=90.0)], ids=["silent", "mute"])
+def test_an_interrupt_ends_a_fetch_whose_hub_fell_silent(
+    hub: Hub,
+    repo: Repo,
+    tmp_path: Path,
+    word: str,
+    options: tuple[str, ...],
+    number: signal.Signals,
+    fault: Fault,
+) -> None:
+    """Whether it stops in the middle of a file or doesn't even begin to answer."""
+    for name in range(1, 5):
+        repo.faults[f"model-0000{name}-of-00004.safetensors"] = [replace(fault)]
+    child = pack(tmp_path, f"{word}:{MODEL}", "hub", *options)
+    deadline = time.monotonic() + 30
+    while not hub.content_requests(".safetensors"):
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)
+    child.send_signal(number)
+    start = time.monotonic()
+    _, errors = child.communicate(timeout=150)
+    assert time.monotonic() - start < 3
+    if number == signal.SIGINT:
+        assert child.returncode == 130
+        assert errors.splitlines()[-1].startswith("interrupted: the same command goes on")
+    else:
+        assert child.returncode == -signal.SIGTERM
 
 
 class TestHashCache:
