@@ -82,6 +82,6 @@ def test_an_install_names_the_import_that_failed(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python").symlink_to(sys.executable)
     assert check_imports(tmp_path, Imports(wanted=("json",), if_there=("not_there",)))
-    with pytest.raises(InstallError, match="import not_there failed .* \\(exit code 1\\)") as caught:
+    with pytest.raises(InstallError, match=r"import not_there failed .* \(exit code 1\)") as caught:
         check_imports(tmp_path, Imports(wanted=("json", "not_there")))
     assert "ModuleNotFoundError" in caught.value.findings[-1]

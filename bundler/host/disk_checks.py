@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bundler.host.space import Need
     from bundler.manifest import Environment
 
+GROUP = "destination"
 SPARE_BYTES = 64 * 1024 * 1024
 """Kept free on each file system for journals, receipts and logs."""
 LONGEST_PREFIX = 255
@@ -59,12 +60,8 @@ def check_space(wanted: Sequence[Need]) -> Iterator[Finding]:
         try:
             there = os.statvfs(place)
         except OSError as problem:
-            yield warn(
-                "destination",
-                "free space",
-                f"the free space of {place} can't be read: {problem.strerror}",
-                fix="see that there is enough",
-            )
+            what = f"the free space of {place} can't be read: {problem.strerror}"
+            yield warn(GROUP, "free space", what, fix="see that there is enough")
             continue
         yield from _compare(group, place, there)
 
@@ -74,22 +71,19 @@ def _compare(group: Sequence[Need], place: Path, there: os.statvfs_result) -> It
     inodes = sum(need.inodes for need in group)
     free = there.f_bavail * there.f_frsize
     parts = ", ".join(f"{need.part} {size_text(need.size)}" for need in group if need.size)
-    if size and free < size + SPARE_BYTES:
-        yield fail(
-            "destination",
-            "free space",
-            f"{size_text(free)} are free on the file system of {place}, "
-            f"{size_text(size + SPARE_BYTES)} are needed: {parts}, {size_text(SPARE_BYTES)} to spare",
-            fix=f"free {size_text(size + SPARE_BYTES - free)} there, or choose a larger file system",
+    are_free, wanted = f"are free on the file system of {place}", size + SPARE_BYTES
+    if size and free < wanted:
+        what = (
+            f"{size_text(free)} {are_free}, {size_text(wanted)} are needed: {parts}, "
+            f"{size_text(SPARE_BYTES)} to spare"
         )
+        fix = f"free {size_text(wanted - free)} there, or choose a larger file system"
+        yield fail(GROUP, "free space", what, fix=fix)
     # Some file systems (btrfs, network ones) have no fixed number of inodes and say 0.
     if there.f_files and there.f_favail < inodes:
-        yield fail(
-            "destination",
-            "inodes",
-            f"{there.f_favail} inodes are free on the file system of {place}, {inodes} are needed",
-            fix="remove small files there, or choose a file system with more inodes",
-        )
+        what = f"{there.f_favail} inodes {are_free}, {inodes} are needed"
+        fix = "remove small files there, or choose a file system with more inodes"
+        yield fail(GROUP, "inodes", what, fix=fix)
 
 
 def try_out(destination: Path) -> FileSystem:
@@ -145,22 +139,15 @@ def _works(attempt: Callable[[], object]) -> bool:
 def check_path(destination: Path, environments: Sequence[Environment]) -> Iterator[Finding]:
     """Judge the destination's name."""
     if set(str(destination)) & UNFIT:
-        yield fail(
-            "destination",
-            "path",
-            f"the destination's path holds one of {' '.join(sorted(UNFIT - {chr(10)}))} or a line break",
-            fix="choose another: PATH, or the scripts of the environments, can't name such a folder",
-        )
+        what = f"it holds one of {' '.join(sorted(UNFIT - {chr(10)}))} or a line break"
+        fix = "choose another: PATH, or the scripts of the environments, can't name such a folder"
+        yield fail(GROUP, "the destination's path", what, fix=fix)
     for environment in environments:
         prefix = os.fsencode(prefix_of(destination, environment.name))
         if len(prefix) > LONGEST_PREFIX:
-            yield fail(
-                "destination",
-                "path",
-                f"the path of environment {environment.name} would be {len(prefix)} bytes long, "
-                f"{LONGEST_PREFIX} are possible",
-                fix="choose a shorter destination",
-            )
+            name = f"the path of environment {environment.name}"
+            what = f"it would be {len(prefix)} bytes long, {LONGEST_PREFIX} are possible"
+            yield fail(GROUP, name, what, fix="choose a shorter destination")
 
 
 def check_file_system(
@@ -169,41 +156,26 @@ def check_file_system(
     """Judge what the try has shown."""
     place = nearest(destination)
     if not place.is_dir():
-        yield fail("destination", "folder", f"{place} is not a folder", fix="choose another destination")
+        yield fail(GROUP, "folder", f"{place} is not a folder", fix="choose another destination")
         return
     if not seen.writable:
-        yield fail(
-            "destination",
-            "folder",
-            f"nothing can be written to {place}: {seen.problem}",
-            fix="choose a folder that you may write to, or mount it read-write",
-        )
+        what = f"nothing can be written to {place}: {seen.problem}"
+        fix = "choose a folder that you may write to, or mount it read-write"
+        yield fail(GROUP, "folder", what, fix=fix)
         return
+    system = f"the file system of {place}"
     if not seen.case_sensitive:
-        yield fail(
-            "destination",
-            "upper and lower case",
-            f"the file system of {place} takes Case and case for one name",
-            fix="choose a case-sensitive one, such as ext4 or xfs",
-        )
-    if environments and not seen.executable:
-        yield fail(
-            "destination",
-            "programs",
-            f"programs can't be run from {place} (mounted noexec?)",
-            fix="mount it with exec, or choose another",
-        )
-    if environments and not seen.symlinks:
-        yield fail(
-            "destination",
-            "symbolic links",
-            f"the file system of {place} has no symbolic links",
-            fix="choose one that has, such as ext4 or xfs",
-        )
-    if environments and not seen.hard_links:
-        yield warn(
-            "destination",
-            "hard links",
-            f"the file system of {place} has no hard links: the environments take their size twice",
-            fix="choose one that has, or delete .bundler/cache after the install",
-        )
+        what = f"{system} takes Case and case for one name"
+        yield fail(GROUP, "upper and lower case", what, fix="choose a case-sensitive one: ext4 or xfs")
+    if not environments:
+        return
+    if not seen.executable:
+        what = f"programs can't be run from {place} (mounted noexec?)"
+        yield fail(GROUP, "programs", what, fix="mount it with exec, or choose another")
+    if not seen.symlinks:
+        what = f"{system} has no symbolic links"
+        yield fail(GROUP, "symbolic links", what, fix="choose one that has, such as ext4 or xfs")
+    if not seen.hard_links:
+        what = f"{system} has no hard links: the environments take their size twice"
+        fix = "choose one that has, or delete .bundler/cache after the install"
+        yield warn(GROUP, "hard links", what, fix=fix)

@@ -216,12 +216,7 @@ def _nvcc() -> str | None:
 
 def _glibc() -> str | None:
     name, version = platform.libc_ver()
-    if name == "glibc":
-        return version
-    try:
-        return (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[-1] or None
-    except (ValueError, OSError, IndexError):
-        return None
+    return version if name == "glibc" else None
 
 
 def _own_address() -> str | None:

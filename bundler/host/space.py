@@ -50,11 +50,11 @@ def needs(
     :param hard_links: whether an environment shares its files with the installer's cache; otherwise it takes
         its size twice.
     """
-    found: list[Need] = []
     entries = {entry.path: entry for manifest in manifests for entry in manifest.tree}
-    found += _payload_needs(list(entries.values()), destination)
-    found += _environment_needs(environments, destination, hard_links=hard_links)
-    return found
+    return [
+        *_payload_needs(list(entries.values()), destination),
+        *_environment_needs(environments, destination, hard_links=hard_links),
+    ]
 
 
 def _environment_needs(
