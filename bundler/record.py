@@ -79,7 +79,7 @@ def compare(
 def _difference(path: Path, entry: Entry, modified: int | None, *, follow: bool) -> Difference | None:
     """Compare what can be told without reading a file."""
     try:
-        there = path.stat(follow_symlinks=follow)
+        there = path.stat(follow_symlinks=follow and entry.kind == "file")
         if entry.kind == "link":
             same = stat.S_ISLNK(there.st_mode) and str(path.readlink()) == entry.target
             return None if same else Difference(entry, "link")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -85,3 +86,13 @@ def test_an_install_names_the_import_that_failed(tmp_path: Path) -> None:
     with pytest.raises(InstallError, match=r"import not_there failed .* \(exit code 1\)") as caught:
         check_imports(tmp_path, Imports(wanted=("json", "not_there")))
     assert "ModuleNotFoundError" in caught.value.findings[-1]
+
+
+def test_an_import_that_ends_its_interpreter_with_success_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "leaving.py").write_text("import os\nos._exit(0)")
+    python = tmp_path / "bin/python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(tmp_path))} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with pytest.raises(InstallError, match="import leaving failed"):
+        check_imports(tmp_path, Imports(wanted=("json", "leaving")))

@@ -209,7 +209,13 @@ def test_a_host_without_a_driver_is_told_once(tmp_path: Path) -> None:
     """One cause, one finding: the GPUs and the driver's own library aren't listed beside it."""
     manifest = bundle(cuda="12.8")
     host = msgspec.structs.replace(
-        TARGET, driver=None, driver_cuda=None, gpus=(), gpu_problem="NVML doesn't start", libraries={}
+        TARGET,
+        driver=None,
+        driver_cuda=None,
+        gpus=(),
+        gpu_problem="NVML doesn't start",
+        libraries={},
+        nvidia_smi=None,
     )
     findings = preflight([manifest], tmp_path, host) + examine_all(host, manifest.environments, ())
     assert [one.name for one in findings if one.level != "good"] == ["NVIDIA driver"]
