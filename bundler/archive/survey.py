@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,8 +11,10 @@ import msgspec
 from bundler import manifest as manifests
 from bundler.archive import validate
 from bundler.archive.threads import in_order
+from bundler.common.digest import sha256_of
 from bundler.errors import BundlerError, DestinationError, PreflightError
 from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, Receipt
+from bundler.record import compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from bundler.archive.bundle import Bundle
     from bundler.archive.target import Target
     from bundler.archive.unpack_state import UnpackState
-    from bundler.manifest import Entry, Manifest
+    from bundler.manifest import Manifest
 
 _SHOWN = 10
-_CHUNK = 2**20
 _NOT_OTHERS = RESERVED | {"lost+found"}
 """What a folder may hold that is to become an installation: install.sh's work, and a file system's own."""
 
@@ -84,14 +83,13 @@ def _check_others_files(manifest: Manifest, destination: Path) -> None:
     """
     promised = _promised(destination)
     others = {path for path, _ in promised}
-    paths = [
-        entry.path
+    doubtful = [
+        entry
         for entry in manifest.tree
-        if entry.kind == "file"
-        and entry.path in others
-        and (entry.path, entry.sha256) not in promised
-        and _differs(destination / entry.path, entry)
+        if entry.kind == "file" and entry.path in others and (entry.path, entry.sha256) not in promised
     ]
+    differing = compare(destination, doubtful, deep=True)
+    paths = sorted(one.entry.path for one in differing if one.kind != "missing")
     if paths:
         raise DestinationError(
             f"the installation there was made of other files: it has another {' and '.join(paths[:3])}",
@@ -99,19 +97,6 @@ def _check_others_files(manifest: Manifest, destination: Path) -> None:
             findings=paths[3:_SHOWN],
             hint="unpack this bundle to a new folder: an installation has one lock, and one of each model",
         )
-
-
-def _differs(path: Path, entry: Entry) -> bool:
-    """Whether there is a file, and it isn't the entry's."""
-    try:
-        if path.lstat().st_size != entry.size:
-            return True
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
 
 
 def _is_ours(place: Path) -> bool:
@@ -168,7 +153,7 @@ def survey(bundle: Bundle, target: Target, state: UnpackState, threads: int) -> 
 
     def matches(item: tuple[int, int]) -> bool:
         entry = bundle.manifest.tree[item[0]]
-        return _sha256(target, entry.path) == entry.sha256
+        return sha256_of(target.open_file(entry.path)) == entry.sha256
 
     for (number, modified), same in in_order(matches, doubtful, threads, "compare"):
         entry = bundle.manifest.tree[number]
@@ -193,18 +178,6 @@ def refuse_conflicts(conflicts: Iterable[str], destination: Path) -> None:
             findings=paths[:_SHOWN] + more,
             hint="unpack to a new folder, or move these files away",
         )
-
-
-def _sha256(target: Target, path: str) -> str:
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK))
-    file = target.open_file(path)
-    try:
-        while count := os.readv(file, [buffer]):
-            digest.update(buffer[:count])
-    finally:
-        os.close(file)
-    return digest.hexdigest()
 
 
 def _receipt(root: Path) -> dict[tuple[str, str], tuple[int, int]]:

@@ -11,8 +11,9 @@ import msgspec
 
 from bundler.cli.options import json_option
 from bundler.cli.serving import Choice, open_choice, selection_options
+from bundler.environment_check import CHECK_SECONDS
 from bundler.errors import DoctorError
-from bundler.serve.check import CHECK_SECONDS, run_check, table
+from bundler.serve.check import run_check, table
 from bundler.serve.launch import prepare
 
 IMPORTS = ("torch", "sglang", "sgl_kernel")

@@ -62,9 +62,9 @@ def _checks(
     partial: bool,
     threads: int | None,
 ) -> Iterator[Check]:
-    from bundler.archive.installed import verify_installation
     from bundler.archive.verify import verify_bundle
     from bundler.cli.progress import reporter
+    from bundler.work.verify import verify_installation
 
     shown = reporter()
     for bundle in bundles:

@@ -15,17 +15,18 @@ BLOCK = 4 << 20
 
 
 def sha256_of(
-    path: Path, advance: Callable[[int], None] | None = None, stop: threading.Event | None = None
+    source: Path | int, advance: Callable[[int], None] | None = None, stop: threading.Event | None = None
 ) -> str:
     """Return a file's sha256, hex.
 
+    :param source: the file's path, or a descriptor of it, which is closed.
     :param advance: called with the bytes of each block that was read.
     :param stop: ends the work early, with a digest of what was read, once it is set.
     """
     digest = hashlib.sha256()
     block = bytearray(BLOCK)
     view = memoryview(block)
-    with path.open("rb", buffering=0) as file:
+    with open(source, "rb", buffering=0) as file:  # noqa: PTH123
         while not (stop and stop.is_set()) and (count := file.readinto(block)):
             digest.update(view[:count])
             if advance is not None:

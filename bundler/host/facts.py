@@ -48,7 +48,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str = ""
     glibc: str | None = None
     driver: str | None = None
-    """The NVIDIA driver's version: ``570.124.06``."""
+    """The version of the NVIDIA driver in the kernel: ``570.124.06``. It may be loaded where its library,
+    and with it the GPUs, can't be reached."""
     driver_cuda: str | None = None
     """The newest CUDA that the driver supports: ``12.8``."""
     gpu_problem: str | None = None
@@ -169,16 +170,13 @@ def find_libraries(names: tuple[str, ...], extra: tuple[Path, ...] = ()) -> dict
 
 def listening_ports() -> tuple[int, ...]:
     """Return the TCP ports that something listens on, in this network namespace."""
-    ports: set[int] = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for columns in (row.split() for row in rows):
-            if len(columns) > 3 and columns[3] == "0A":
-                ports.add(int(columns[1].rsplit(":", 1)[1], 16))
-    return tuple(sorted(ports))
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return ()
+    return tuple(
+        sorted({one.laddr.port for one in connections if one.laddr and one.status == psutil.CONN_LISTEN})
+    )
 
 
 def interfaces() -> dict[str, tuple[str, ...]]:
@@ -218,12 +216,7 @@ def _nvcc() -> str | None:
 
 def _glibc() -> str | None:
     name, version = platform.libc_ver()
-    if name == "glibc":
-        return version
-    try:
-        return (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[-1] or None
-    except (ValueError, OSError, IndexError):
-        return None
+    return version if name == "glibc" else None
 
 
 def _own_address() -> str | None:

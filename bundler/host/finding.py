@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Level = Literal["good", "warn", "fail"]
 
-GROUPS = ("driver", "gpus", "memory", "system", "environment", "network", "weights")
+GROUPS = ("destination", "driver", "gpus", "memory", "system", "environment", "network", "weights")
 """The order in which findings are shown."""
 
 

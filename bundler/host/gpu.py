@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
+"""Where the kernel's NVIDIA module says its version; also in a container without the driver's libraries."""
 
 MAX_LINKS = 18
 """NVLinks of one GPU at most; asked in turn until one doesn't exist."""
@@ -79,17 +84,27 @@ def read_gpus() -> Reading:
     try:
         import pynvml
     except ImportError:
-        return Reading(problem="the Python package nvidia-ml-py is not installed")
+        return Reading(driver=driver_version(), problem="the Python package nvidia-ml-py is not installed")
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as problem:
-        return Reading(problem=f"NVML doesn't start: {problem}")
+        return Reading(driver=driver_version(), problem=f"NVML doesn't start: {problem}")
     try:
         return _read(pynvml)
     except pynvml.NVMLError as problem:
-        return Reading(problem=f"NVML failed: {problem}")
+        return Reading(driver=driver_version(), problem=f"NVML failed: {problem}")
     finally:
         pynvml.nvmlShutdown()
+
+
+def driver_version(driver_file: Path = DRIVER_FILE) -> str | None:
+    """Return the loaded NVIDIA kernel module's version, such as ``570.86.15``, or ``None``."""
+    try:
+        text = driver_file.read_text("utf-8", "replace")
+    except OSError:
+        return None
+    found = re.search(r"NVRM version:.*?\b(\d{3,}\.\d+(?:\.\d+)?)\b", text)
+    return found[1] if found else None
 
 
 def used_memory() -> dict[int, int]:

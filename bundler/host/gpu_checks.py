@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundler.common.units import size_text
-from bundler.host.drivers import OLDEST_BRANCH
+from bundler.host.drivers import branches
 from bundler.host.finding import fail, good, warn
 from bundler.host.fit import GB, fit_text, share
 from bundler.host.needs import divides, numbers, version_in
@@ -33,34 +33,28 @@ FEW_TOKENS = 8192
 
 def check_driver(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     """The driver's branch and its CUDA against the CUDA that torch was built for."""
+    name = "NVIDIA driver"
+    oldest, own = branches(needs.cuda) if needs.cuda else (None, None)
+    wanted = f"branch {oldest} or newer for CUDA {needs.cuda}" if oldest else "a driver with NVML"
     if host.driver is None:
-        yield fail(
-            "driver",
-            "NVIDIA driver",
-            host.gpu_problem or "none",
-            "a driver with NVML",
-            "install the driver on the host; it can't travel in a bundle",
-        )
+        fix = "install the driver on the host; it can't travel in a bundle"
+        yield fail("driver", name, host.gpu_problem or "none", wanted, fix)
         return
-    if needs.cuda is None:
-        yield good("driver", "NVIDIA driver", f"{host.driver} (CUDA {host.driver_cuda or 'unknown'})")
-        return
-    wanted, offered = numbers(needs.cuda), numbers(host.driver_cuda)
-    branch, oldest = numbers(host.driver)[:1], OLDEST_BRANCH.get(wanted[0], 0)
     seen = f"{host.driver} (CUDA {host.driver_cuda or 'unknown'})"
-    if branch < (oldest,) or (offered and offered[0] < wanted[0]):
-        update = f"update the driver to branch {oldest} or newer"
-        yield fail("driver", "NVIDIA driver", seen, f"branch {oldest} or newer for CUDA {needs.cuda}", update)
-    elif offered and offered < wanted:
-        yield warn(
-            "driver",
-            "NVIDIA driver",
-            seen,
-            f"CUDA {needs.cuda}, which the environment was built for",
-            "it runs by minor-version compatibility; kernels shipped as PTX don't: update the driver",
+    if needs.cuda is None:
+        yield good("driver", name, seen)
+        return
+    asked, offered = numbers(needs.cuda), numbers(host.driver_cuda)
+    branch = numbers(host.driver)[:1]
+    if branch < (oldest or 0,) or (offered and offered[0] < asked[0]):
+        yield fail("driver", name, seen, wanted, f"update the driver to branch {own or oldest} or newer")
+    elif offered < asked if offered else branch < (own or 0,):
+        fix = "it runs by minor-version compatibility; kernels shipped as PTX don't: update the driver" + (
+            f" to branch {own} or newer" if own else ""
         )
+        yield warn("driver", name, seen, f"CUDA {needs.cuda}, which the environment was built for", fix)
     else:
-        yield good("driver", "NVIDIA driver", seen, f"CUDA {needs.cuda}")
+        yield good("driver", name, seen, f"CUDA {needs.cuda}")
 
 
 def check_capability(host: HostFacts, needs: Needs) -> Iterator[Finding]:
@@ -91,7 +85,10 @@ def check_capability(host: HostFacts, needs: Needs) -> Iterator[Finding]:
 def check_count(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     """The number of GPUs against tp-size, and tp-size against the model's heads."""
     if not host.gpus:
-        yield fail("gpus", "GPUs", "none", "at least one", host.gpu_problem or "")
+        # Where there is no driver, or nothing of it in this container, that is the one thing to mend.
+        if host.driver is not None and host.libraries.get("libcuda.so.1"):
+            fix = f"{host.gpu_problem or 'the driver sees none'}; nvidia-smi and dmesg say more"
+            yield fail("gpus", "GPUs", "none", "at least one", fix)
         return
     tp_size = needs.tp_on(len(host.visible))
     here = -(-tp_size // needs.nnodes)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.installation import CACHE, PARTIAL, WEIGHTS
+from bundler.record import compare
 from bundler.store import NAME as STORE
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ def needs(
     :param hard_links: whether an environment shares its files with the installer's cache; otherwise it takes
         its size twice.
     """
-    found: list[Need] = []
     entries = {entry.path: entry for manifest in manifests for entry in manifest.tree}
-    found += _payload_needs(list(entries.values()), destination)
-    found += _environment_needs(environments, destination, hard_links=hard_links)
-    return found
+    return [
+        *_payload_needs(list(entries.values()), destination),
+        *_environment_needs(environments, destination, hard_links=hard_links),
+    ]
 
 
 def _environment_needs(
@@ -90,25 +91,14 @@ def _payload_needs(entries: Sequence[Entry], destination: Path) -> list[Need]:
     """Count the tree's files that aren't there, by the folder that may be a file system of its own."""
     sizes: dict[str, int] = defaultdict(int)
     inodes: dict[str, int] = defaultdict(int)
-    for entry in entries:
-        path = destination / entry.path
-        if _is_there(path, entry):
-            continue
+    # A file of the right size with its own name is whole: it gets the name when it is finished.
+    for entry in (one.entry for one in compare(destination, entries)):
         top = entry.path.partition("/")[0]
         part = top if top in (WEIGHTS, STORE) else "."
         inodes[part] += 1
         sizes[part] += -(-entry.size // BLOCK) * BLOCK - _written(destination / PARTIAL / entry.path)
     names = {WEIGHTS: "the weights", STORE: "the store", ".": "the workspace"}
     return [Need(names[part], destination / part, max(0, sizes[part]), inodes[part]) for part in inodes]
-
-
-def _is_there(path: Path, entry: Entry) -> bool:
-    """Whether an earlier run has finished an entry: a file with its own name is a whole file."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    return entry.kind != "file" or status.st_size == entry.size
 
 
 def _written(partial: Path) -> int:

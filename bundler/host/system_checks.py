@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bundler.host.finding import Finding
     from bundler.host.needs import Needs
 
+OLDEST_GLIBC = "2.28"
+"""What the environments' own interpreters need."""
 RANK_MEMORY = 2e9
 """Bytes of main memory that a rank's Python and CUDA context take at the least."""
 RANK_MEMORY_EASY = 6e9
@@ -29,20 +31,22 @@ CUDNN_FOR_IMAGES = (9, 15)
 
 
 def check_platform(host: HostFacts, needs: Needs) -> Iterator[Finding]:
-    """The processor and glibc against the environment's wheels."""
+    """The processor and glibc against the environment's wheels, and what Python itself needs."""
     if host.machine == "x86_64":
         yield good("system", "processor", host.machine)
     else:
-        yield fail("system", "processor", host.machine or "unknown", "x86_64")
-    if needs.glibc is None:
+        fix = "use a host with such a processor; the environments are built for it"
+        yield fail("system", "processor", host.machine or "unknown", "x86_64", fix)
+    if needs.glibc is None and needs.environment is None:
         return
+    wanted = f"{needs.glibc or OLDEST_GLIBC} or newer"
     if host.glibc is None:
-        yield warn("system", "glibc", "none found", f"{needs.glibc} or newer", "a distribution with glibc")
-    elif numbers(host.glibc) < numbers(needs.glibc):
-        fix = "a newer distribution on the host; glibc can't travel in a bundle"
-        yield fail("system", "glibc", host.glibc, f"{needs.glibc} or newer", fix)
+        yield warn("system", "glibc", "none found", wanted, "a distribution with glibc")
+    elif numbers(host.glibc) < numbers(needs.glibc or OLDEST_GLIBC):
+        fix = "a newer distribution on the host, or a container of one; glibc can't travel in a bundle"
+        yield fail("system", "glibc", host.glibc, wanted, fix)
     else:
-        yield good("system", "glibc", host.glibc, f"{needs.glibc} or newer")
+        yield good("system", "glibc", host.glibc, wanted)
 
 
 def check_memory(host: HostFacts, needs: Needs) -> Iterator[Finding]:
@@ -102,7 +106,9 @@ def check_limits(host: HostFacts, needs: Needs) -> Iterator[Finding]:
 def check_libraries(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     """The driver's library, the tools around it, and a compiler for CUDA where SGLang wants one."""
     where = host.libraries.get("libcuda.so.1")
-    if where is None:
+    if host.driver is None:
+        pass  # it comes with the driver, as does nvidia-smi
+    elif where is None:
         fix = "the driver's user-space part is missing (in a container: start it with the NVIDIA runtime)"
         yield fail("system", "libcuda.so.1", "not found", "the driver's library", fix)
     else:
@@ -115,7 +121,7 @@ def check_libraries(host: HostFacts, needs: Needs) -> Iterator[Finding]:
         )
     else:
         yield good("system", "ldconfig", host.ldconfig)
-    if host.nvidia_smi is None:
+    if host.nvidia_smi is None and host.driver is not None:
         yield warn("system", "nvidia-smi", "not found", "on PATH", "SGLang asks it for the GPUs' memory")
     if needs.sglang and version_in(needs.sglang, ">=0.5.11"):
         if host.nvcc is None:

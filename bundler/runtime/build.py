@@ -28,7 +28,7 @@ from bundler import __version__
 from bundler.common.digest import sha256_of
 from bundler.common.progress import SILENT
 from bundler.errors import InputError, InstallError
-from bundler.host.preflight import OLDEST_GLIBC
+from bundler.host.system_checks import OLDEST_GLIBC
 from bundler.install.installer import Caches
 from bundler.install.wheels import claim_for_pixi, find_uv
 from bundler.lockfile import glibc_of_wheel

@@ -1,13 +1,12 @@
-"""The sanity check of an installed environment, run by its own interpreter with the server's environment."""
+"""The check of an installed environment as the server would run it, with causes for what failed."""
 
 from __future__ import annotations
 
-import subprocess
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.environment_check import CHECK_SECONDS, run_script
 from bundler.errors import DoctorError
 from bundler.serve.failures import ending, explain, telling
 
@@ -15,21 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-CHECK_SECONDS = 900.0
-"""torch, sglang and a kernel's compilation from a cold disk take minutes."""
-MARK = "BUNDLER-CHECK "
-"""Begins the script's lines of results, among whatever the libraries print."""
-
-
-class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of the check."""
-
-    name: str
-    passed: bool
-    seconds: float
-    seen: str
-    cause: str = ""
-    fix: str = ""
+    from bundler.environment_check import CheckResult
 
 
 def run_check(
@@ -46,37 +31,18 @@ def run_check(
     :param imports: the modules to import.
     :raises DoctorError: the interpreter doesn't run, or not to its end.
     """
-    with resources.as_file(resources.files("bundler.serve").joinpath("data/check_environment.py")) as path:
-        # The script lies in a file, since Triton reads its kernel's source and the ranks start it again.
-        command = [str(python), str(path), ",".join(imports)]
-        try:
-            done = subprocess.run(
-                command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False
-            )
-        except subprocess.TimeoutExpired as problem:
-            raise DoctorError(f"the check isn't through after {timeout:.0f} s", where=python) from problem
-        except OSError as problem:
-            raise DoctorError(
-                f"the interpreter doesn't start: {problem.strerror}",
-                where=python,
-                hint="install the environment with: bundler install",
-            ) from problem
-    return _results(done, python)
-
-
-def _results(done: subprocess.CompletedProcess[str], python: Path) -> list[CheckResult]:
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    results = [msgspec.json.decode(line.removeprefix(MARK), type=CheckResult) for line in lines]
-    output = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-    if done.returncode not in (0, 1) or not results:
-        known = explain(output)
+    run = run_script(
+        [python], environment, wanted=imports, compute=True, timeout=timeout, failure=DoctorError
+    )
+    if run.broke_off or not run.results:
+        known = explain(run.output)
         raise DoctorError(
-            f"the check broke off: {ending(done.returncode)}",
+            f"the check broke off: {ending(run.code)}",
             where=python,
-            findings=telling(output) + ([f"cause: {known.cause}"] if known else []),
+            findings=telling(run.output) + ([f"cause: {known.cause}"] if known else []),
             hint=known.fix if known else None,
         )
-    return [_explained(result) for result in results]
+    return [_explained(result) for result in run.results]
 
 
 def _explained(result: CheckResult) -> CheckResult:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from bundler.common.digest import sha256_of
 from bundler.common.progress import SILENT
 from bundler.common.units import size_text
 from bundler.errors import DamagedError
 from bundler.host.finding import fail, good, warn
+from bundler.manifest import Entry
+from bundler.record import compare
 from bundler.safetensors import read_file_header
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from bundler.common.progress import Reporter
     from bundler.host.finding import Finding
     from bundler.installation import SeenFile
+    from bundler.record import Difference
 
-HASH_THREADS = 8
 FETCH_AGAIN = "unpack that bundle again; the files that are whole are kept"
 
 
@@ -32,7 +32,6 @@ def check_weights(
     files: Sequence[SeenFile],
     *,
     deep: bool = False,
-    threads: int = HASH_THREADS,
     reporter: Reporter = SILENT,
 ) -> Iterator[Finding]:
     """Compare a model's files with the receipt: size, time and safetensors headers; all bytes if ``deep``.
@@ -46,13 +45,24 @@ def check_weights(
         fix = "unpack the bundle that holds the model"
         yield fail("weights", "files", "none in the receipt", f"files under {folder}", fix)
         return
-    bad = {file.path: problem for file in mine if (problem := _quick_problem(root, file))}
-    touched = [file.path for file in mine if file.path not in bad and _touched(root, file)]
-    if deep:
-        bad |= _deep_problems(root, [file for file in mine if file.path not in bad], threads, reporter)
+    differing = list(
+        compare(
+            root,
+            [Entry(file.path, "file", 0o644, file.size, file.sha256, -1) for file in mine],
+            times=None if deep else {file.path: file.mtime_ns for file in mine},
+            deep=deep,
+            follow=True,
+            reporter=reporter,
+            phase="hash weights",
+        )
+    )
+    touched = sorted(one.entry.path for one in differing if one.kind == "time")
+    shards = [file.path for file in mine if file.path.endswith(".safetensors")]
+    bad = {path: problem for path in shards if (problem := _header_problem(root / path))}
+    bad |= {one.entry.path: _problem(one) for one in differing if one.kind != "time"}
     for path, problem in sorted(bad.items()):
         yield fail("weights", path, problem, "as unpacked", FETCH_AGAIN)
-    if touched and not deep:
+    if touched:
         seen = f"{len(touched)} with another time, {touched[0]} first"
         yield warn("weights", "file times", seen, "as unpacked", "bundler doctor --deep reads every byte")
     if not bad:
@@ -92,17 +102,13 @@ def indexed_shards(folder: Path) -> list[str]:
         return []
 
 
-def _quick_problem(root: Path, file: SeenFile) -> str | None:
-    path = root / file.path
-    try:
-        size = path.stat().st_size
-    except OSError as problem:
-        return problem.strerror or "can't be read"
-    if size != file.size:
-        return (
-            f"{size} bytes, {'truncated' if size < file.size else 'longer than unpacked'}: wanted {file.size}"
-        )
-    return _header_problem(path) if path.suffix == ".safetensors" else None
+def _problem(difference: Difference) -> str:
+    wanted = difference.entry.size
+    if difference.kind == "size":
+        how = "truncated" if difference.size < wanted else "longer than unpacked"
+        return f"{difference.size} bytes, {how}: wanted {wanted}"
+    words = {"content": "its sha256 differs", "kind": "is not a file"}
+    return words.get(difference.kind, difference.problem)
 
 
 def _header_problem(path: Path) -> str | None:
@@ -113,22 +119,3 @@ def _header_problem(path: Path) -> str | None:
     except OSError as problem:
         return problem.strerror or "can't be read"
     return None
-
-
-def _touched(root: Path, file: SeenFile) -> bool:
-    return (root / file.path).stat().st_mtime_ns != file.mtime_ns
-
-
-def _deep_problems(root: Path, files: Sequence[SeenFile], threads: int, reporter: Reporter) -> dict[str, str]:
-    """Hash files side by side and return those that differ."""
-    with (
-        reporter.phase("hash weights", sum(file.size for file in files)) as meter,
-        ThreadPoolExecutor(max_workers=max(1, min(threads, len(files)))) as pool,
-    ):
-        tasks = {file.path: pool.submit(sha256_of, root / file.path, meter.advance) for file in files}
-        try:
-            digests = {path: task.result() for path, task in tasks.items()}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return {file.path: "its sha256 differs" for file in files if digests[file.path] != file.sha256}

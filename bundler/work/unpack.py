@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from bundler.archive.bundle import Bundle
     from bundler.archive.unpack import Unpacked
     from bundler.common.progress import Reporter
+    from bundler.host.facts import HostFacts
     from bundler.install.installer import InstallerWord
+    from bundler.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,25 +145,34 @@ def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Install
 
 
 def _preflight(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
+    from bundler.host.facts import describe
     from bundler.host.preflight import preflight, require
 
-    wanted = None if options.install else ()
-    for finding in require(preflight([bundle.manifest], destination, environments=wanted), destination):
-        options.reporter.say(f"warning: {finding}")
-    _warn_of_serving(bundle, options)
+    host, wanted = describe(), None if options.install else ()
+    for finding in require(preflight([bundle.manifest], destination, host, environments=wanted), destination):
+        options.reporter.say(f"warning: {finding.line}")
+    if line := serving_line(bundle.manifest, host):
+        options.reporter.say(f"warning: {line}")
 
 
-def _warn_of_serving(bundle: Bundle, options: UnpackOptions) -> None:
-    """Say now what would keep the server from running here; unpacking doesn't depend on it."""
-    if not bundle.manifest.models:
-        return
+def serving_line(manifest: Manifest, host: HostFacts) -> str | None:
+    """Say on one line what would keep the server from running here; unpacking doesn't depend on it.
+
+    :returns: ``None`` where nothing would, or the bundle isn't for GPUs.
+    """
     from bundler.host.doctor import examine_all
-    from bundler.host.facts import describe
 
-    found = examine_all(describe(), bundle.manifest.environments, bundle.manifest.models)
-    for finding in found:
-        if finding.level == "fail":
-            options.reporter.say(f"warning: to serve here: {finding.line}")
+    if not manifest.models and not any(one.cuda for one in manifest.environments):
+        return None
+    found = examine_all(host, manifest.environments, manifest.models)
+    names = list(dict.fromkeys(finding.name for finding in found if finding.level == "fail"))
+    if not names:
+        return None
+    things = "1 thing" if len(names) == 1 else f"{len(names)} things"
+    return (
+        f"serving here will need {things}: {', '.join(names)}; bundler doctor, after the unpack, says how to "
+        "mend each"
+    )
 
 
 def _keep_receipt(bundle: Bundle, destination: Path, unpacked: Unpacked, options: UnpackOptions) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bundler.archive.installed import verify_installation
 from bundler.archive.writer import write_bundle
 from bundler.cli.main import bundler_command
 from bundler.errors import DamagedError, UnknownNameError
 from bundler.installation import Installation, Receipt, UnpackedBundle, write_receipt
+from bundler.work.verify import verify_installation
 from tests.archive.make import flip, make_tree, recipe_of, unpack
 
 if TYPE_CHECKING:

@@ -334,6 +334,12 @@ def test_weights(tmp_path: Path) -> None:
     os.utime(shard, ns=times)
     assert worst(check()) == "good"
     assert _named(check(deep=True), shard.relative_to(root).as_posix()).seen == "its sha256 differs"
+    shard.write_bytes(whole)
+    os.utime(shard, ns=times)
+    shard.rename(tmp_path / "on another disk")
+    shard.symlink_to(tmp_path / "on another disk")
+    assert worst(check()) == worst(check(deep=True)) == "good"
+    shard.unlink()
     shard.write_bytes(whole[:-5])
     assert "truncated" in _named(check(), shard.relative_to(root).as_posix()).seen
     shard.unlink()

@@ -7,18 +7,31 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pytest
 
 from bundler import manifest as manifests
 from bundler.errors import PreflightError
-from bundler.host import preflight as module
-from bundler.host.preflight import Finding, driver_version, preflight, require
+from bundler.host.doctor import examine_all
+from bundler.host.facts import HostFacts
+from bundler.host.finding import fail, warn
+from bundler.host.gpu import driver_version
+from bundler.host.preflight import preflight, require
 from bundler.host.space import BLOCK, needs
 from bundler.manifest import Entry, Environment, Manifest, Package, Writer
+from bundler.work import unpack as work
+from bundler.work.unpack import UnpackOptions, serving_line
+from tests.host.test_checks import HOST as TARGET
 from tests.runtime.mounts import needs_mounts, run_mounted
 
-NO_DRIVER = Path("/nonexistent/driver")
+if TYPE_CHECKING:
+    from bundler.archive.bundle import Bundle
+    from bundler.common.progress import Reporter
+
+HOST = HostFacts(hostname="gpu1", machine="x86_64", glibc="2.35")
 MIB = 1024 * 1024
 
 
@@ -48,11 +61,13 @@ def check_mounted(tmp_path: Path, setup: str, destination: Path, manifest: Manif
     path = tmp_path / "manifest.json"
     path.write_bytes(manifests.encode(manifest))
     program = (
-        "import dataclasses, json, sys; from pathlib import Path; from bundler import manifest;"
+        "import json, sys; from pathlib import Path; from bundler import manifest; import msgspec;"
+        "from bundler.host.facts import HostFacts;"
         "from bundler.host.preflight import preflight;"
         "bundle = manifest.read(Path(sys.argv[1]));"
-        "found = preflight([bundle], Path(sys.argv[2]), driver_file=Path('/nonexistent'));"
-        "print(json.dumps([dataclasses.asdict(one) for one in found]))"
+        "host = HostFacts(machine='x86_64', glibc='2.35');"
+        "found = preflight([bundle], Path(sys.argv[2]), host);"
+        "print(json.dumps([msgspec.to_builtins(one) for one in found]))"
     )
     done = run_mounted(setup, [sys.executable, "-c", program, path, destination])
     assert done.returncode == 0, done.stderr
@@ -60,7 +75,7 @@ def check_mounted(tmp_path: Path, setup: str, destination: Path, manifest: Manif
 
 
 def test_a_fit_host_has_no_findings_and_keeps_nothing(tmp_path: Path) -> None:
-    assert preflight([bundle(files={"weights/a": 100})], tmp_path / "dest", driver_file=NO_DRIVER) == []
+    assert preflight([bundle(files={"weights/a": 100})], tmp_path / "dest", HOST) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,10 +83,10 @@ def test_a_fit_host_has_no_findings_and_keeps_nothing(tmp_path: Path) -> None:
 def test_a_small_file_system_is_named_with_its_figures(tmp_path: Path) -> None:
     manifest = bundle(files={"weights/a": 60 * MIB})
     found = check_mounted(tmp_path, "mount -t tmpfs -o size=100m tmpfs /mnt", Path("/mnt/glm"), manifest)
-    assert [one["level"] for one in found] == ["error"]
-    assert found[0]["what"].startswith("105 MB are free on the file system of /mnt, 141 MB are needed")
-    assert "the weights 62.9 MB" in found[0]["what"]
-    assert "environment cu128 10.5 MB" in found[0]["what"]
+    assert [one["level"] for one in found] == ["fail"]
+    assert found[0]["seen"].startswith("105 MB are free on the file system of /mnt, 141 MB are needed")
+    assert "the weights 62.9 MB" in found[0]["seen"]
+    assert "environment cu128 10.5 MB" in found[0]["seen"]
 
 
 @needs_mounts
@@ -83,7 +98,7 @@ def test_each_file_system_is_counted_by_itself(tmp_path: Path) -> None:
     manifest = bundle(files={"weights/a": 130 * MIB, ".pkg-cache/mirror/a": 10 * MIB})
     found = check_mounted(tmp_path, setup, Path("/mnt/glm"), manifest)
     # The weights fit on theirs; the environment doesn't, on a file system without links to its cache.
-    assert [one["what"].split(",")[0] for one in found] == [
+    assert [one["seen"].split(",")[0] for one in found] == [
         "69.2 MB are free on the file system of /mnt/glm/.pixi"
     ]
 
@@ -93,8 +108,8 @@ def test_too_few_inodes_are_found(tmp_path: Path) -> None:
     setup = "mount -t tmpfs -o size=200m,nr_inodes=1000 tmpfs /mnt"
     found = check_mounted(tmp_path, setup, Path("/mnt/glm"), bundle(inodes=5000))
     assert len(found) == 1
-    assert "inodes are free" in found[0]["what"]
-    assert "5001 are needed" in found[0]["what"]
+    assert "inodes are free" in found[0]["seen"]
+    assert "5001 are needed" in found[0]["seen"]
 
 
 @needs_mounts
@@ -102,7 +117,7 @@ def test_noexec_and_space_are_found_at_once(tmp_path: Path) -> None:
     setup = "mount -t tmpfs -o size=10m,noexec tmpfs /mnt"
     found = check_mounted(tmp_path, setup, Path("/mnt/a:b"), bundle(files={"weights/a": 60 * MIB}))
     assert len(found) == 3
-    text = " ".join(one["what"] for one in found)
+    text = " ".join(one["seen"] for one in found)
     assert "holds one of" in text
     assert "noexec" in text
     assert "are needed" in text
@@ -111,14 +126,14 @@ def test_noexec_and_space_are_found_at_once(tmp_path: Path) -> None:
 @needs_mounts
 def test_a_read_only_destination_is_found(tmp_path: Path) -> None:
     found = check_mounted(tmp_path, "mount -t tmpfs -o ro tmpfs /mnt", Path("/mnt/glm"), bundle())
-    assert any("nothing can be written to /mnt: Read-only file system" in one["what"] for one in found)
+    assert any("nothing can be written to /mnt: Read-only file system" in one["seen"] for one in found)
 
 
 @needs_mounts
 def test_a_folder_of_somebody_else_is_found() -> None:
     program = (
-        "import os, sys; from pathlib import Path; from bundler.host.preflight import examine;"
-        "os.setuid(65534); print(examine(Path(sys.argv[1])))"
+        "import os, sys; from pathlib import Path; from bundler.host.disk_checks import try_out;"
+        "os.setuid(65534); print(try_out(Path(sys.argv[1])))"
     )
     setup = "mount -t tmpfs -o mode=755 tmpfs /mnt"
     done = run_mounted(setup, [sys.executable, "-c", program, "/mnt/glm"])
@@ -152,19 +167,19 @@ def test_without_hard_links_an_environment_counts_twice(tmp_path: Path) -> None:
 
 
 def test_no_environment_asks_for_nothing_but_the_payload(tmp_path: Path) -> None:
-    findings = preflight([bundle(cuda="12.8")], tmp_path, environments=[], driver_file=NO_DRIVER)
+    findings = preflight([bundle(cuda="12.8")], tmp_path, HOST, environments=[])
     assert findings == []
 
 
 def test_a_path_too_long_for_an_environment_is_found(tmp_path: Path) -> None:
     destination = tmp_path / ("d" * 150) / ("e" * 150)
-    assert [one.level for one in preflight([bundle()], destination)] == ["error"]
+    assert [one.level for one in preflight([bundle()], destination, HOST)] == ["fail"]
 
 
-def test_a_newer_glibc_wanted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.platform, "libc_ver", lambda: ("glibc", "2.27"))
-    findings = preflight([bundle()], tmp_path)
-    assert [one.what for one in findings] == ["glibc here is 2.27, environment cu128 needs 2.28"]
+def test_a_newer_glibc_wanted_is_found(tmp_path: Path) -> None:
+    found = preflight([bundle()], tmp_path, msgspec.structs.replace(HOST, glibc="2.27"))
+    assert [(one.level, one.name, one.seen) for one in found] == [("fail", "glibc", "2.27")]
+    assert found[0].wanted == "2.28 or newer" and found[0].fix
 
 
 @pytest.mark.parametrize(
@@ -172,20 +187,64 @@ def test_a_newer_glibc_wanted_is_found(tmp_path: Path, monkeypatch: pytest.Monke
     [
         ("NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan 23 2025", "12.8", None, ""),
         ("NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build", "12.8", None, ""),
-        ("NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 2024", "12.8", "warning", "R570"),
-        ("NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2 2024", "12.6", "error", "R525"),
-        (None, "12.6", "warning", "no NVIDIA driver is loaded"),
+        ("NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 2024", "12.8", "warn", "branch 570"),
+        ("NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2 2024", "12.6", "fail", "branch 525"),
+        (None, "12.6", None, ""),
     ],
 )
 def test_the_driver_is_judged_against_the_cuda_version(
     tmp_path: Path, line: str | None, cuda: str, level: str | None, words: str
 ) -> None:
+    """Also where its library can't be reached. A host without any driver may get one before it serves."""
     file = tmp_path / "version"
     if line is not None:
         file.write_text(f"NVRM version: {line}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
-    findings = preflight([bundle(cuda=cuda)], tmp_path, driver_file=file)
+    host = msgspec.structs.replace(HOST, driver=driver_version(file))
+    findings = preflight([bundle(cuda=cuda)], tmp_path, host)
     assert [one.level for one in findings] == ([level] if level else [])
-    assert all(words in one.what for one in findings)
+    assert all(words in one.line for one in findings)
+
+
+def test_a_host_without_a_driver_is_told_once(tmp_path: Path) -> None:
+    """One cause, one finding: the GPUs and the driver's own library aren't listed beside it."""
+    manifest = bundle(cuda="12.8")
+    host = msgspec.structs.replace(
+        TARGET,
+        driver=None,
+        driver_cuda=None,
+        gpus=(),
+        gpu_problem="NVML doesn't start",
+        libraries={},
+        nvidia_smi=None,
+    )
+    findings = preflight([manifest], tmp_path, host) + examine_all(host, manifest.environments, ())
+    assert [one.name for one in findings if one.level != "good"] == ["NVIDIA driver"]
+    line = serving_line(manifest, host)
+    assert line is not None and line.startswith("serving here will need 1 thing: NVIDIA driver;")
+    assert serving_line(manifest, TARGET) is None
+
+
+def test_a_container_without_the_drivers_library_is_told_once() -> None:
+    host = msgspec.structs.replace(TARGET, gpus=(), gpu_problem="NVML doesn't start", libraries={})
+    bad = [one for one in examine_all(host, bundle(cuda="12.8").environments, ()) if one.level == "fail"]
+    assert [one.name for one in bad] == ["libcuda.so.1"]
+    assert "container" in bad[0].fix
+
+
+def test_unpack_says_in_one_line_what_serving_will_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way through ``unpack``'s own preflight, on a host without a driver and a small /dev/shm."""
+    host = msgspec.structs.replace(
+        TARGET, driver=None, gpus=(), gpu_problem="NVML doesn't start", libraries={}, shm=None
+    )
+    monkeypatch.setattr("bundler.host.facts.describe", lambda: host)
+    said: list[str] = []
+    reporter = SimpleNamespace(say=said.append)
+    subject = SimpleNamespace(manifest=bundle(cuda="12.8"))
+    work._preflight(cast("Bundle", subject), tmp_path, UnpackOptions(reporter=cast("Reporter", reporter)))
+    assert len(said) == 1
+    assert said[0].startswith("warning: serving here will need 2 things: NVIDIA driver, /dev/shm; ")
 
 
 def test_the_driver_version_of_a_file_without_one_is_none(tmp_path: Path) -> None:
@@ -194,9 +253,9 @@ def test_the_driver_version_of_a_file_without_one_is_none(tmp_path: Path) -> Non
 
 
 def test_errors_are_raised_together_and_warnings_are_returned(tmp_path: Path) -> None:
-    warning = Finding("warning", "slow", "wait")
+    warning = warn("destination", "disk", "slow", fix="wait")
     assert require([warning], tmp_path) == [warning]
     with pytest.raises(PreflightError) as caught:
-        require([Finding("error", "full", "free some"), warning], tmp_path)
-    assert caught.value.findings == ("error: full (fix: free some)", "warning: slow (fix: wait)")
+        require([fail("destination", "disk", "full", fix="free some"), warning], tmp_path)
+    assert caught.value.findings == ("error: disk: full; free some", "warning: disk: slow; wait")
     assert shlex.quote(str(tmp_path)) in str(caught.value)

@@ -1,6 +1,11 @@
-"""Checks a serving environment from inside, run by that environment's interpreter: bundler isn't in it."""
+"""Checks an environment from inside, run by that environment's interpreter: bundler isn't in it.
+
+Its argument is JSON: ``wanted``, modules to import; ``if_there``, modules to import where they exist;
+``compute``, whether to try what torch computes with too.
+"""
 
 import importlib
+import importlib.util
 import json
 import os
 import socket
@@ -12,10 +17,13 @@ MARK = "BUNDLER-CHECK "
 
 
 def report(name, check):
-    """Run one part and print its outcome as a line of JSON."""
-    began = time.monotonic()
+    """Run one part and print its outcome as a line of JSON, after a line that says it is begun."""
+    print(MARK + json.dumps({"name": name}), flush=True)
+    began, versions = time.monotonic(), {}
     try:
         seen, passed = check(), True
+        if isinstance(seen, dict):
+            seen, versions = f"{name.partition(' ')[2]} {next(iter(seen.values()))}".strip(), seen
     except BaseException:
         seen, passed = traceback.format_exc(), False
     outcome = {
@@ -23,15 +31,20 @@ def report(name, check):
         "passed": passed,
         "seconds": round(time.monotonic() - began, 2),
         "seen": str(seen),
+        "versions": versions,
     }
-    print(MARK + json.dumps(outcome), flush=True)
+    print("\n" + MARK + json.dumps(outcome), flush=True)
     return passed
 
 
 def import_one(name):
-    """Import a module and return its version."""
+    """Import a module and return its version, an empty one where it states none."""
     module = importlib.import_module(name)
-    return f"{name} {getattr(module, '__version__', '')}".strip()
+    versions = {name: str(getattr(module, "__version__", None) or "")}
+    if name == "torch":
+        versions["torch.version.cuda"] = str(module.version.cuda)
+        versions["torch.cuda.device_count"] = str(module.cuda.device_count())
+    return versions
 
 
 def devices():
@@ -103,9 +116,10 @@ def all_reduce():
 
 def main():
     """Run all parts; exit 1 if one failed."""
-    modules = [name for name in sys.argv[1].split(",") if name]
+    task = json.loads(sys.argv[1])
+    modules = task["wanted"] + [name for name in task["if_there"] if importlib.util.find_spec(name)]
     passed = [report(f"import {name}", lambda name=name: import_one(name)) for name in modules]
-    if "torch" in modules:
+    if task["compute"] and "torch" in modules:
         passed.append(report("devices", devices))
         passed.append(report("triton kernel", compile_kernel))
         passed.append(report("all-reduce", all_reduce))
