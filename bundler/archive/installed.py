@@ -6,10 +6,10 @@ import stat
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from bundler.archive.threads import default_threads, in_order
 from bundler.archive.verify import Verified
 from bundler.common.digest import sha256_of
 from bundler.common.progress import SILENT
+from bundler.common.threads import default_threads, in_order
 from bundler.errors import DamagedError
 from bundler.installation import ARTIFACTS
 
