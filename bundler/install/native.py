@@ -173,7 +173,7 @@ def _python_of(prefix: Path, environment: EnvironmentLock) -> Path:
 
     :raises InstallError: the environment has wheels and no Python.
     """
-    short = ".".join((environment.python or "").split(".")[:2])
+    short = ".".join((environment.stack.python or "").split(".")[:2])
     python = prefix / "bin" / f"python{short}"
     if not python.exists():
         raise InstallError(

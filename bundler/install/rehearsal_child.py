@@ -53,7 +53,7 @@ def rehearse_inside(task: RehearsalTask, reporter: OuterSide) -> Answer:
     installer.install(root, environments, store, reporter)
     imported: dict[str, None] = {}
     for environment in environments:
-        if environment.python is None:
+        if environment.stack.python is None:
             continue
         imports = Imports.of(environment, task.imports.get(environment.name))
         versions = check_imports(prefix_of(root, environment.name), imports)
