@@ -12,6 +12,7 @@ import msgspec
 
 from bundler.errors import InputError
 from bundler.model import ModelFacts, ModelSpec
+from bundler.stack import CUDNN, Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +120,19 @@ class Environment(_Part, frozen=True, kw_only=True):
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
     packages: tuple[Package, ...] = ()
+
+    @property
+    def stack(self) -> Stack:
+        """The versions that decide where it runs; the file has them as fields of its own."""
+        cudnn = next((one.version for one in self.packages if one.name == CUDNN), None)
+        return Stack(
+            cuda=self.cuda,
+            python=self.python,
+            torch=self.torch,
+            sglang=self.sglang,
+            glibc=self.glibc,
+            cudnn=cudnn,
+        )
 
 
 class Model(_Part, frozen=True, kw_only=True):

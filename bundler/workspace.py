@@ -21,6 +21,7 @@ from bundler.lockfile import (
     glibc_of_wheel,
     read_lock,
 )
+from bundler.stack import CUDNN, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,26 +64,23 @@ class EnvironmentLock:
         """Return a package's locked version."""
         return next((one.version for one in self.artifacts if normalised(one.name) == normalised(name)), None)
 
-    @property
-    def python(self) -> str | None:
-        """The version of its Python."""
-        return self.version_of("python")
+    @cached_property
+    def stack(self) -> Stack:
+        """The versions that decide where it runs."""
+        torch = self.version_of("torch") or self.version_of("pytorch")
+        return Stack(
+            cuda=self._cuda(torch or ""),
+            python=self.version_of("python"),
+            torch=torch,
+            sglang=self.version_of("sglang"),
+            glibc=self.glibc,
+            cudnn=self.version_of(CUDNN),
+        )
 
-    @property
-    def torch(self) -> str | None:
-        """The version of torch, with its local part (``2.9.1+cu128``)."""
-        return self.version_of("torch") or self.version_of("pytorch")
-
-    @property
-    def sglang(self) -> str | None:
-        """The version of SGLang."""
-        return self.version_of("sglang")
-
-    @property
-    def cuda(self) -> str | None:
-        """The CUDA version its torch was built for (``12.8``), or ``None`` where torch doesn't say."""
+    def _cuda(self, torch: str) -> str | None:
+        """Return the CUDA version in torch's local part, or in the name of a conda build of it."""
         builds = [one.build for one in self.artifacts if one.kind == "conda" and one.name == "pytorch"]
-        for text in [(self.torch or "").partition("+")[2], *builds]:
+        for text in [torch.partition("+")[2], *builds]:
             if match := re.match(r"cu(?:da)?(\d+)(\d)(?!\d)", text):
                 return f"{match[1]}.{match[2]}"
         return None

@@ -167,9 +167,9 @@ def test_real_environments_say_what_they_are() -> None:
     workspace = Workspace.load(PROJECT)
     default, cu128 = workspace.environment("cu126"), workspace.environment("cu128")
     assert default.name == "default" and default.aliases == ("cu126",)
-    assert (default.cuda, cu128.cuda) == ("12.6", "12.8")
-    assert default.sglang == cu128.sglang == "0.5.7"
-    assert default.torch == "2.9.1+cu126"
+    assert (default.stack.cuda, cu128.stack.cuda) == ("12.6", "12.8")
+    assert default.stack.sglang == cu128.stack.sglang == "0.5.7"
+    assert default.stack.torch == "2.9.1+cu126"
     assert default.glibc == "2.28"
     assert len(default.origins) == 3
     assert not any(one.refusals for one in workspace.environments.values())

@@ -10,8 +10,8 @@ import msgspec
 
 from bundler import manifest as manifests
 from bundler.archive import validate
-from bundler.archive.threads import in_order
 from bundler.common.digest import sha256_of
+from bundler.common.threads import in_order
 from bundler.errors import BundlerError, DestinationError, PreflightError
 from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, Receipt
 from bundler.record import compare

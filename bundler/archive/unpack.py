@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.archive import frames, survey
+from bundler.archive.batches import Batches
 from bundler.archive.damage import Damage, refuse_damage, refuse_missing
 from bundler.archive.target import Target, full, refusal, tells_case
-from bundler.archive.threads import default_threads, in_order
 from bundler.archive.unpack_state import UnpackState
 from bundler.archive.volume_check import check_volumes
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
+from bundler.common.threads import default_threads, in_order
 from bundler.errors import DamagedError
 from bundler.installation import BUNDLES, PARTIAL, SeenFile
 
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
     from bundler.archive.layout import Frame
     from bundler.common.progress import Meter, Reporter
     from bundler.manifest import Manifest
-
-BATCH_BYTES = 64 * 2**20
-"""Bytes after which what is written is made durable."""
-BATCH_SECONDS = 5.0
-"""Seconds after which it is, whatever came."""
 
 _local = threading.local()
 
@@ -154,8 +148,7 @@ class _Unpack:
         def work(number: int) -> Damage | None:
             return self._write_frame(self._bundle.layout.frame(number), placed)
 
-        batches = _Batches(self._state)
-        keep = True
+        batches = Batches(self._state.commit, "unpack-sync")
         try:
             with closing(in_order(work, numbers, self._threads, "unpack")) as results:
                 for number, damage in results:
@@ -167,11 +160,9 @@ class _Unpack:
                     else:
                         self._written += raw
                         batches.add(number, raw)
-        except OSError:
-            keep = False
-            raise
+            batches.flush()
         finally:
-            batches.close(keep=keep)
+            batches.close()
 
     def _write_frame(self, frame: Frame, placed: frozenset[int]) -> Damage | None:
         """Read, check, decompress and write one frame; of a damaged one nothing is written."""
@@ -221,49 +212,6 @@ class _Unpack:
             kept=kept,
             checked=checked,
         )
-
-
-class _Batches:
-    """Makes frames durable in batches, in a thread of its own, while others are written."""
-
-    def __init__(self, state: UnpackState) -> None:
-        self._state = state
-        self._pool = ThreadPoolExecutor(1, "unpack-sync")
-        self._running: Future[None] | None = None
-        self._numbers: list[int] = []
-        self._bytes, self._since = 0, time.monotonic()
-
-    def add(self, number: int, raw: int) -> None:
-        """Count a frame that was written."""
-        self._numbers.append(number)
-        self._bytes += raw
-        if self._bytes >= BATCH_BYTES or time.monotonic() - self._since >= BATCH_SECONDS:
-            self._commit()
-
-    def close(self, *, keep: bool) -> None:
-        """Commit the last batch; after an error of the disk, only if it still can be."""
-        try:
-            if keep:
-                self._commit()
-                self._wait()
-            else:
-                with suppress(OSError):
-                    self._commit()
-                    self._wait()
-        finally:
-            self._pool.shutdown()
-
-    def _commit(self) -> None:
-        self._wait()
-        numbers, self._numbers = self._numbers, []
-        self._bytes, self._since = 0, time.monotonic()
-        if numbers:
-            self._running = self._pool.submit(self._state.commit, numbers)
-
-    def _wait(self) -> None:
-        running, self._running = self._running, None
-        if running:
-            running.result()
 
 
 def _buffer(name: str, size: int) -> memoryview:

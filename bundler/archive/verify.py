@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from bundler.archive import frames, sums
 from bundler.archive.damage import Damage
-from bundler.archive.threads import default_threads, in_order
 from bundler.archive.volume_check import check_volumes
 from bundler.common.digest import sha256_of
 from bundler.common.progress import SILENT
+from bundler.common.threads import default_threads, in_order
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import contextlib
 import errno
 import hashlib
 import os
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from bundler.archive.batches import Batches
 from bundler.archive.media import PARTIAL_SUFFIX, refused
 from bundler.archive.pack_state import PackRecord
 from bundler.archive.resume import OpenVolume
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from bundler.archive.media import Media
     from bundler.archive.pack_state import Written
 
-BATCH_BYTES = 64 * 2**20
-"""Bytes after which what is written is made durable."""
-BATCH_SECONDS = 5.0
-"""Seconds after which it is, whatever came."""
-
-_BATCHES_AHEAD = 8
 _HASHES_AHEAD = 4
 
 
@@ -43,7 +37,7 @@ class OutOfSpaceError(Exception):
 
 
 class VolumeWriter:
-    """Appends frames to volumes. Used by one thread; hashing and syncing go on in two of its own."""
+    """Appends frames to volumes. Used by one thread; hashing and syncing go on in two others."""
 
     def __init__(self, written: Written, media: Media, volume: OpenVolume | None) -> None:
         """Go on.
@@ -54,13 +48,8 @@ class VolumeWriter:
         self._next = volume.number + 1 if volume else len(written.volume_spans())
         self._file = os.open(volume.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC) if volume else -1
         self._hashing = ThreadPoolExecutor(1, "volume-digest")
-        self._syncing = ThreadPoolExecutor(1, "volume-sync")
         self._hashed: deque[Future[None]] = deque()
-        self._synced: Future[None] | None = None
-        self._frames: list[tuple[int, str]] = []
-        self._files: list[tuple[int, str]] = []
-        self._bytes, self._since = 0, time.monotonic()
-        self._broken = False
+        self._batches = Batches(self._make_durable, "volume-sync")
 
     def add(self, frame: bytes, digest: str, files: list[tuple[int, str]]) -> None:
         """Append a frame.
@@ -78,18 +67,14 @@ class VolumeWriter:
         self._hashed.append(self._hashing.submit(volume.digest.update, frame))
         while len(self._hashed) > _HASHES_AHEAD:
             self._hashed.popleft().result()
-        self._frames.append((len(frame), digest))
-        self._files += files
-        self._bytes += len(frame)
-        self._commit_when_due(volume)
+        self._batches.add(PackRecord(((len(frame), digest),), tuple(files)), len(frame))
 
     def finish_volume(self) -> None:
         """Make the volume under way whole: durable, under its own name, its digest known."""
         volume = self._volume
         if volume is None:
             return
-        self._commit(volume)
-        self._wait()
+        self._batches.flush()
         while self._hashed:
             self._hashed.popleft().result()
         os.close(self._file)
@@ -99,19 +84,12 @@ class VolumeWriter:
         with _space(volume.path.parent):
             self._written.add(PackRecord(volumes=((volume.number, volume.digest.hexdigest()),)))
 
-    def close(self, *, keep: bool = True) -> None:
-        """End: what was appended is made durable if that is possible.
-
-        :param keep: ``False`` after an error of the disk itself.
-        """
+    def close(self) -> None:
+        """End: what was appended is made durable if that is possible."""
         try:
-            if keep and self._volume and not self._broken:
-                with contextlib.suppress(OSError, OutOfSpaceError):
-                    self._commit(self._volume)
-                    self._wait()
+            self._batches.close()
         finally:
             self._hashing.shutdown(cancel_futures=True)
-            self._syncing.shutdown()
             if self._file >= 0:
                 os.close(self._file)
             self._file = -1
@@ -127,38 +105,19 @@ class VolumeWriter:
         sync_folder(path.parent)
         self._volume = OpenVolume(path, self._next, 0, hashlib.sha256())
         self._next += 1
-        self._since = time.monotonic()
         return self._volume
 
-    def _commit_when_due(self, volume: OpenVolume) -> None:
-        due = self._bytes >= BATCH_BYTES or time.monotonic() - self._since >= BATCH_SECONDS
-        if not due:
-            return
-        if self._synced and not self._synced.done() and self._bytes < _BATCHES_AHEAD * BATCH_BYTES:
-            return
-        self._commit(volume)
-
-    def _commit(self, volume: OpenVolume) -> None:
-        """Have the appended frames synced, and journalled after that."""
-        self._wait()
-        record = PackRecord(tuple(self._frames), tuple(self._files))
-        self._frames, self._files = [], []
-        self._bytes, self._since = 0, time.monotonic()
-        if record.frames:
-            self._synced = self._syncing.submit(self._sync, self._file, record, volume.path.parent)
-
-    def _sync(self, file: int, record: PackRecord, folder: Path) -> None:
-        with _space(folder):
-            os.fsync(file)
-            self._written.add(record)
-
-    def _wait(self) -> None:
-        synced, self._synced = self._synced, None
-        if synced:
-            # Once a batch is lost, no later one may be journalled: frames are known by their order.
-            self._broken = True
-            synced.result()
-            self._broken = False
+    def _make_durable(self, records: list[PackRecord]) -> None:
+        """Sync the appended frames, which lie in the volume under way, and journal them after that."""
+        assert self._volume is not None  # it is finished only when its frames are durable
+        with _space(self._volume.path.parent):
+            os.fsync(self._file)
+            self._written.add(
+                PackRecord(
+                    tuple(frame for record in records for frame in record.frames),
+                    tuple(file for record in records for file in record.files),
+                )
+            )
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bundler.archive import finish, frames
@@ -14,12 +15,13 @@ from bundler.archive.pack_state import PackRecord, Written
 from bundler.archive.recipe import plan_stream, stream_key
 from bundler.archive.resume import restore
 from bundler.archive.stream import ContentError, ContentHasher, StreamReader
-from bundler.archive.threads import MOST_THREADS, default_threads
 from bundler.archive.volume_writer import OutOfSpaceError, VolumeWriter
 from bundler.common.progress import SILENT
+from bundler.common.threads import MOST_THREADS, default_threads, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from bundler.archive.recipe import Recipe, StreamPlan
@@ -104,7 +106,6 @@ class _InFlight:
 
     buffer: bytearray
     raw: int
-    packed: Future[tuple[bytes, str]]
     hashed: Future[list[tuple[int, str]]]
 
 
@@ -127,59 +128,35 @@ class _Pass:
         """Write the stream's rest."""
         reader = StreamReader(self._plan, self._written.position)
         hasher = ContentHasher(self._plan, restored.content)
-        first = len(self._written.stored)
         output = VolumeWriter(self._written, self._media, restored.volume)
-        pool = ThreadPoolExecutor(self._threads, "compress")
         hashing = ThreadPoolExecutor(1, "content-digest")
-        pending: deque[_InFlight] = deque()
-        keep = True
+        started = self._start(reader, hasher, hashing)
         try:
-            for number in range(first, len(self._plan.frames) - 1):
-                pending.append(self._start(reader, hasher, pool, hashing, number))
-                if len(pending) >= self._threads + _AHEAD:
-                    self._finish(output, pending.popleft())
-            while pending:
-                self._finish(output, pending.popleft())
+            ahead = self._threads + _AHEAD
+            with closing(in_order(self._pack, started, self._threads, "compress", ahead=ahead)) as packed:
+                for frame, (stored, digest) in packed:
+                    files = frame.hashed.result()
+                    self._free.append(frame.buffer)
+                    output.add(stored, digest, files)
+                    self._meter.advance(frame.raw)
             output.finish_volume()
-        except OSError:
-            keep = False
-            raise
         finally:
-            pool.shutdown(cancel_futures=True)
             hashing.shutdown(cancel_futures=True)
-            output.close(keep=keep)
+            output.close()
             reader.close()
 
     def _start(
-        self,
-        reader: StreamReader,
-        hasher: ContentHasher,
-        pool: ThreadPoolExecutor,
-        hashing: ThreadPoolExecutor,
-        number: int,
-    ) -> _InFlight:
-        raw = self._plan.frames[number + 1] - self._plan.frames[number]
-        buffer = self._free.pop() if self._free else bytearray(self._recipe.frame_size)
-        room = memoryview(buffer)[:raw]
-        pieces = reader.fill(room)
-        return _InFlight(
-            buffer,
-            raw,
-            pool.submit(_pack, room, self._recipe.level),
-            hashing.submit(hasher.feed, pieces),
-        )
+        self, reader: StreamReader, hasher: ContentHasher, hashing: ThreadPoolExecutor
+    ) -> Iterator[_InFlight]:
+        """Read frame after frame, as they are asked for."""
+        for begin, end in pairwise(self._plan.frames[len(self._written.stored) :]):
+            buffer = self._free.pop() if self._free else bytearray(self._recipe.frame_size)
+            pieces = reader.fill(memoryview(buffer)[: end - begin])
+            yield _InFlight(buffer, end - begin, hashing.submit(hasher.feed, pieces))
 
-    def _finish(self, output: VolumeWriter, frame: _InFlight) -> None:
-        packed, digest = frame.packed.result()
-        files = frame.hashed.result()
-        self._free.append(frame.buffer)
-        output.add(packed, digest, files)
-        self._meter.advance(frame.raw)
-
-
-def _pack(content: memoryview, level: int) -> tuple[bytes, str]:
-    frame = frames.compress(content, level)
-    return frame, frames.digest(frame)
+    def _pack(self, frame: _InFlight) -> tuple[bytes, str]:
+        stored = frames.compress(memoryview(frame.buffer)[: frame.raw], self._recipe.level)
+        return stored, frames.digest(stored)
 
 
 def _bounded(threads: int, recipe: Recipe) -> int:

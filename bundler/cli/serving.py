@@ -230,11 +230,11 @@ def _in_workspace(choice: Choice) -> tuple[Software, Target]:
         environment=lock.name,
         prefix=prefix,
         python=prefix / "bin" / "python",
-        cuda=lock.cuda,
-        torch=lock.torch,
-        sglang=lock.sglang,
-        glibc=lock.glibc,
-        cudnn=lock.version_of("nvidia-cudnn-cu12"),
+        cuda=lock.stack.cuda,
+        torch=lock.stack.torch,
+        sglang=lock.stack.sglang,
+        glibc=lock.stack.glibc,
+        cudnn=lock.stack.cudnn,
     )
     if choice.python is not None:
         software = software_at(choice.python)

@@ -32,16 +32,17 @@ def environment_entry(
     fresh: dict[str, list[int | str]] = {}
     packages = [_package(artifact, store, known, fresh) for artifact in environment.artifacts]
     known.update(fresh)
+    stack = environment.stack
     return manifests.Environment(
         name=environment.name,
         aliases=environment.aliases,
         platform=PLATFORM,
-        cuda=environment.cuda,
-        python=environment.python,
-        sglang=environment.sglang,
-        torch=environment.torch,
+        cuda=stack.cuda,
+        python=stack.python,
+        sglang=stack.sglang,
+        torch=stack.torch,
         imports=tuple(imports),
-        glibc=environment.glibc,
+        glibc=stack.glibc,
         packages=tuple(sorted(packages, key=lambda one: (one.kind, one.name, one.path))),
     )
 

@@ -14,6 +14,7 @@ from bundler.artifact import ArtifactKind
 from bundler.collect.fetch import rate
 from bundler.collect.sizes import ask_sizes, known_sizes
 from bundler.host.drivers import branches
+from bundler.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -62,17 +63,12 @@ class PlannedArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is in the store, whole."""
 
 
-class PlannedEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """One environment of the bundle."""
+class PlannedEnvironment(Stack, frozen=True, kw_only=True):
+    """One environment of the bundle, its stack among its own fields."""
 
     name: str
     aliases: tuple[str, ...]
     platform: str
-    cuda: str | None
-    python: str | None
-    torch: str | None
-    sglang: str | None
-    glibc: str | None
     artifacts: tuple[PlannedArtifact, ...]
 
     def count(self, kind: ArtifactKind) -> int:
@@ -178,11 +174,7 @@ def _environment(
         name=environment.name,
         aliases=environment.aliases,
         platform=environment.platform,
-        cuda=environment.cuda,
-        python=environment.python,
-        torch=environment.torch,
-        sglang=environment.sglang,
-        glibc=environment.glibc,
+        **msgspec.structs.asdict(environment.stack),
         artifacts=tuple(_artifact(one, sizes, missing) for one in environment.artifacts),
     )
 
@@ -216,8 +208,8 @@ def _target(environments: Iterable[EnvironmentLock], models: Iterable[ModelListi
     for model in models:
         yield from (f"{model.name}: {line}" for line in model.advice)
     for environment in environments:
-        if environment.cuda:
-            yield f"{environment.name}: {_driver(environment.cuda)}"
+        if environment.stack.cuda:
+            yield f"{environment.name}: {_driver(environment.stack.cuda)}"
     glibc = max((one.glibc for one in environments if one.glibc), key=_version, default=None)
     if glibc:
         yield f"x86_64 Linux with glibc {glibc} or newer"

@@ -1,20 +1,30 @@
-"""Work on many things in threads, ended promptly when one fails or the user interrupts."""
+"""Work on many things in threads, in any order or in theirs, ended when one fails or the user interrupts."""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 LINGER = 2.0
 """Seconds that an ending waits for threads that are stuck in the system, a slow host for example."""
+MOST_THREADS = 16
+"""More would take more memory and no less time."""
+
+
+def default_threads() -> int:
+    """Return the number of processors this process may use, at most 16."""
+    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
 
 
 def each(
@@ -71,3 +81,30 @@ def each(
         for worker in workers:
             if worker.ident is not None:
                 worker.join(max(0.0, deadline - time.monotonic()))
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], threads: int, name: str, *, ahead: int = 0
+) -> Generator[tuple[T, R]]:
+    """Yield each item with what ``work`` made of it, in the items' order, with few of them in flight.
+
+    The first exception of ``work`` is raised in its turn; later items are dropped then. Close the generator
+    to end the threads early; they finish the item they are at.
+
+    :param items: taken one by one, by the caller's thread.
+    :param ahead: how many items may be in flight; by default twice the threads.
+    """
+    most = ahead or 2 * threads
+    pool = ThreadPoolExecutor(threads, name)
+    pending: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            pending.append((item, pool.submit(work, item)))
+            if len(pending) >= most:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,20 +1,19 @@
 """Install the conda packages of one environment: ``python -m bundler.install.conda_child``.
 
-It is told what by JSON on its standard input. A process of its own, so that rattler sees neither the caller's
-proxies nor its tokens.
+A process of its own, so that rattler sees neither the caller's proxies nor its tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 
 import msgspec
 
+from bundler.install.child import answer_and_exit
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+
+class CondaTask(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be installed, from where, to where."""
 
     lock: str
@@ -30,7 +29,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """The loopback mirror's address for each origin."""
 
 
-async def install(task: Task) -> int:
+async def install(task: CondaTask) -> int:
     """Install the packages; rattler checks the sha256 of each as it is unpacked.
 
     :returns: how many packages there are.
@@ -57,23 +56,5 @@ async def install(task: Task) -> int:
     return len(records)
 
 
-def main() -> int:
-    """Do the task and print one line, of success or of failure."""
-    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
-    try:
-        count = asyncio.run(install(task))
-    except KeyboardInterrupt:
-        return 130
-    except Exception as problem:
-        # Whatever rattler raises is this program's answer; the caller finds the cause in it.
-        print(f"{type(problem).__name__}: {problem}")
-        return 1
-    print(f"{task.environment}: {count} conda packages installed")
-    return 0
-
-
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    # rattler's threads may be about to report to the interpreter yet: an orderly end aborts on them at times.
-    os._exit(code)
+    answer_and_exit(CondaTask, lambda task, _: asyncio.run(install(task)))

@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bundler.errors import InstallError
-from bundler.install.conda_child import Task
+from bundler.install.child import call
+from bundler.install.conda_child import CondaTask
 from bundler.install.explain import damaged_of, explain
 from bundler.install.folder_channel import seed
 from bundler.install.installer import (
@@ -28,7 +26,6 @@ from bundler.install.installer import (
     scratch_folder,
 )
 from bundler.install.mirror import LoopbackMirror
-from bundler.install.namespace import child_environment
 from bundler.install.program import run
 from bundler.install.wheels import claim_for_pixi, command, find_uv, lay_out
 from bundler.store import MIRROR
@@ -111,7 +108,7 @@ class NativeInstaller:
         packages = [one for one in environment.artifacts if one.kind == "conda"]
         seed(packages, store, way.caches.conda)
         with LoopbackMirror(store.root / MIRROR, way.meter.advance) as mirror:
-            task = Task(
+            task = CondaTask(
                 lock=str(lock),
                 environment=environment.name,
                 platform=environment.platform,
@@ -119,19 +116,13 @@ class NativeInstaller:
                 cache=str(way.caches.conda),
                 mirrors=mirror.prefixes(packages, store),
             )
-            variables = child_environment(clean_environment(os.environ, way.scratch))
-            program = [sys.executable, "-P", "-B", "-m", "bundler.install.conda_child"]
-            ended = run(
-                program,
-                variables,
-                way.scratch,
-                way.meter,
-                given=msgspec.json.encode(task).decode(),
-                held=way.held,
-            )
-            if ended.code != 0:
+            variables = clean_environment(os.environ, way.scratch)
+            module = "bundler.install.conda_child"
+            count, ended = call(module, task, int, variables, way.scratch, way.meter, held=way.held)
+            if count is None or ended.code != 0:
                 damaged = damaged_of(ended, packages, store)
                 raise explain("rattler", ended, prefix, missing=mirror.missing, damaged=damaged)
+        way.meter.say(f"{environment.name}: {count} conda packages installed")
 
     def _install_wheels(self, prefix: Path, environment: EnvironmentLock, store: Store, way: _Way) -> None:
         wheels = [one for one in environment.artifacts if one.kind == "wheel"]
@@ -182,7 +173,7 @@ def _python_of(prefix: Path, environment: EnvironmentLock) -> Path:
 
     :raises InstallError: the environment has wheels and no Python.
     """
-    short = ".".join((environment.python or "").split(".")[:2])
+    short = ".".join((environment.stack.python or "").split(".")[:2])
     python = prefix / "bin" / f"python{short}"
     if not python.exists():
         raise InstallError(

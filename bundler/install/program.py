@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.errors import InstallError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bundler.common.progress import Meter
@@ -46,6 +47,7 @@ def run(
     folder: Path,
     meter: Meter,
     *,
+    read: Callable[[str], str | None] = str,
     given: str | None = None,
     held: int | None = None,
 ) -> Ended:
@@ -55,6 +57,7 @@ def run(
 
     :param variables: its whole environment.
     :param folder: its working folder.
+    :param read: returns what of a line is shown and kept, ``None``: nothing.
     :param given: text for its standard input.
     :param held: a file descriptor that it inherits, for a lock that lasts as long as it.
     :raises InstallError: it can't be started.
@@ -77,11 +80,15 @@ def run(
     with process:
         try:
             if given is not None and process.stdin:
-                process.stdin.write(given)
-                process.stdin.close()
+                # One that ended before it read has told why.
+                with suppress(BrokenPipeError):
+                    process.stdin.write(given)
+                    process.stdin.close()
             for line in process.stdout or ():
-                tail.append(line.rstrip())
-                meter.say(line.rstrip())
+                text = read(line.rstrip())
+                if text is not None:
+                    tail.append(text)
+                    meter.say(text)
         except BaseException:
             process.terminate()
             raise

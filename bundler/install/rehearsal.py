@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bundler.common.progress import SILENT
 from bundler.errors import RehearsalError
-from bundler.install.namespace import NoIsolationError, child_environment, find_isolation
-from bundler.install.program import run
-from bundler.install.rehearsal_child import ADVANCE, Answer, Task
+from bundler.install.child import call
+from bundler.install.namespace import NoIsolationError, find_isolation
+from bundler.install.rehearsal_child import Answer, RehearsalTask
 from bundler.install.sanity import Imports
 from bundler.manifest import Rehearsal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bundler.common.progress import Meter, Reporter
+    from bundler.common.progress import Reporter
     from bundler.install.installer import InstallerWord
     from bundler.install.program import Ended
     from bundler.store import Store
@@ -66,22 +63,16 @@ def rehearse(
         reporter.phase(f"rehearse {', '.join(names)}", _size(environments, store)) as meter,
     ):
         root = _copy(workspace, folder)
-        task = Task(
+        task = RehearsalTask(
             root=str(root),
             store=str(store.root.absolute()),
             environments=names,
             installer=installer,
             imports={name: tuple(modules) for name, modules in (imports or {}).items()},
         )
-        (folder / "task.json").write_bytes(msgspec.json.encode(task))
-        words = [str(folder / "task.json"), str(folder / "answer.json")]
-        ended = run(
-            isolation.command([sys.executable, "-P", "-m", "bundler.install.rehearsal_child", *words]),
-            child_environment(os.environ),
-            folder,
-            _Forward(meter),
-        )
-        answer = _read_answer(folder / "answer.json", ended)
+        module = "bundler.install.rehearsal_child"
+        found, ended = call(module, task, Answer, os.environ, folder, meter, isolated=isolation.command)
+    answer = found or _without_answer(ended)
     if answer.problem is not None:
         raise _failure(answer, root, workspace)
     return Rehearsal(
@@ -92,22 +83,6 @@ def rehearse(
 def imports_of(environment: EnvironmentLock) -> tuple[str, ...]:
     """Return the modules that a manifest names for an environment: torch and sglang, where it has them."""
     return Imports.of(environment).wanted
-
-
-class _Forward:
-    """Turns the inner side's lines into progress and news."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-
-    def advance(self, amount: int) -> None:
-        self._meter.advance(amount)
-
-    def say(self, line: str) -> None:
-        if line.startswith(ADVANCE):
-            self._meter.advance(int(line.removeprefix(ADVANCE)))
-        else:
-            self._meter.say(line)
 
 
 @contextmanager
@@ -141,14 +116,10 @@ def _size(environments: Sequence[EnvironmentLock], store: Store) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def _read_answer(path: Path, ended: Ended) -> Answer:
-    """Return the inner side's answer, or one that says how it died."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Answer)
-    except (OSError, msgspec.DecodeError):
-        how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
-        said = tuple(line for line in ended.said(20) if not line.startswith(ADVANCE))
-        return Answer(problem=f"the rehearsal ended without an answer ({how})", findings=said[-8:])
+def _without_answer(ended: Ended) -> Answer:
+    """Return the answer of an inner side that died."""
+    how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
+    return Answer(problem=f"the rehearsal ended without an answer ({how})", findings=tuple(ended.said()))
 
 
 def _failure(answer: Answer, root: Path, workspace: Workspace) -> RehearsalError:

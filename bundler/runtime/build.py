@@ -164,11 +164,12 @@ def _lender(workspace: Workspace, environments: Sequence[EnvironmentLock]) -> En
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     for environment in environments:
         if any(one.kind == "conda" and one.name == "python" for one in environment.artifacts) and (
-            environment.python or ""
+            environment.stack.python or ""
         ).startswith(f"{here}."):
             return environment
     have = (
-        ", ".join(f"{one.name}: {one.python or 'none'}" for one in environments) or "no environment is packed"
+        ", ".join(f"{one.name}: {one.stack.python or 'none'}" for one in environments)
+        or "no environment is packed"
     )
     raise InputError(
         f"nothing here can carry bundler: pixi.toml has no environment {OWN_ENVIRONMENT}, and no packed "
@@ -213,7 +214,7 @@ def _make(plan: _Plan, workspace: Workspace, store: Store, scratch: Path, report
         )
     return Runtime(
         source=plan.source,
-        python=plan.environment.python or "",
+        python=plan.environment.stack.python or "",
         pixi=plan.pixi_version,
         bundler=__version__,
         glibc=plan.glibc(),

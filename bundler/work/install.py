@@ -103,7 +103,7 @@ def _check(installation: Installation, environment: EnvironmentLock, reporter: R
     """Import what the environment is for; return the versions."""
     from bundler.install.sanity import Imports, check_imports
 
-    if environment.python is None:
+    if environment.stack.python is None:
         return {}
     entry = installation.environments.get(environment.name)
     imports = Imports.of(environment, entry.imports if entry else None)

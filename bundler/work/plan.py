@@ -151,8 +151,8 @@ def check_target(selection: Selection, target: Path) -> None:
     from bundler.manifest import Environment, Model
 
     environments = [
-        Environment(name=one.name, cuda=one.cuda, torch=one.torch, sglang=one.sglang, glibc=one.glibc)
-        for one in selection.environments
+        Environment(name=name, cuda=stack.cuda, torch=stack.torch, sglang=stack.sglang, glibc=stack.glibc)
+        for name, stack in ((one.name, one.stack) for one in selection.environments)
     ]
     models = [
         Model(spec=one.spec, path="", origin=one.origin, facts=estimate(one)) for one in selection.models

@@ -104,11 +104,10 @@ def unpack(bundle: Path | list[Path], destination: Path, **options: object) -> o
 
 
 if __name__ == "__main__":
-    import bundler.archive.unpack
-    import bundler.archive.volume_writer
+    from bundler.archive import batches
 
     # Small batches: a kill then meets every state between two of them.
-    bundler.archive.unpack.BATCH_BYTES = bundler.archive.volume_writer.BATCH_BYTES = 60_000
+    batches.BATCH_BYTES = 60_000
     command, first, second, threads = sys.argv[1:]
     if command == "pack":
         write_bundle(recipe_of(Path(first)), [Path(second)], threads=int(threads))

@@ -386,25 +386,3 @@ def test_a_replaced_bundle_leaves_nothing_of_the_old_one(tree: Path, tmp_path: P
     with Bundle.open([tmp_path / "b"]) as bundle:
         verify_bundle(bundle)
     assert not (tmp_path / "b/old.txt").exists()
-
-
-def test_a_batch_that_was_lost_ends_the_journal(
-    tree: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Frames are journalled by their order: after a failed sync none may follow."""
-    real, calls = os.fsync, [0]
-
-    def fsync(file: int) -> None:
-        if threading.current_thread().name.startswith("volume-sync"):
-            calls[0] += 1
-            if calls[0] == 9:
-                raise OSError(errno.ENOSPC, "No space left on device")
-        real(file)
-
-    monkeypatch.setattr(volume_writer, "BATCH_BYTES", 20_000)
-    monkeypatch.setattr(volume_writer.os, "fsync", fsync)
-    with pytest.raises(PreflightError):
-        write_bundle(recipe_of(tree), [tmp_path / "b"])
-    assert calls[0] == 9
-    write_bundle(recipe_of(tree), [tmp_path / "b"])
-    assert files_of(tmp_path / "b") == whole

@@ -85,6 +85,7 @@ def test_a_real_channel_fetched_and_described(workspace_copy: MadeWorkspace, tmp
 
     entry = environment_entry(environment, store, imports=("sys",))
     assert entry.python == workspace_copy.made.python_version and entry.imports == ("sys",)
+    assert entry.stack == environment.stack
     for package in entry.packages:
         folder = tmp_path / "unpacked" / package.name
         rattler.extract(root / package.path, folder)
