@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
+from bundler.cli.progress import say
 from bundler.cli.serving import (
     choice_of,
     findings_of,
@@ -39,11 +39,6 @@ if TYPE_CHECKING:
     from bundler.cli.serving import Opened
 
 POLL = 0.3
-
-
-def say(line: str) -> None:
-    """Print a line of news to standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 @click.command("serve")
@@ -88,7 +83,7 @@ def serve_command(**options: Any) -> None:
     patience = Patience(timeout=options["timeout"], read_ahead=not options["no_read_ahead"])
     if detach:
         run_detached(server, opened.launch, patience, Voice(say))
-        click.echo(f"{opened.launch.url} serves {server.state.served_name}; end it with: bundler stop")
+        say(f"{opened.launch.url} serves {server.state.served_name}; end it with: bundler stop", result=True)
     else:
         echo = None if options["quiet"] else echo_without(key_file)
         run_foreground(server, opened.launch, patience, Voice(say, echo))
@@ -139,7 +134,7 @@ def echo_without(key_file: Path | None) -> Callable[[str], None]:
     key = key_file.read_text().strip() if key_file else ""
 
     def echo(line: str) -> None:
-        click.echo(line.replace(key, "***") if key else line)
+        say(line.replace(key, "***") if key else line, result=True)
 
     return echo
 
@@ -178,7 +173,8 @@ def status_command(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(records), indent=1))
     else:
-        click.echo("\n".join(_sentence(record) for record in records))
+        for record in records:
+            click.echo(_sentence(record))
     if not any(one.running for one in states):
         raise _gone(states, folder)
     if lost := [name for record in records for name in record["lost"]]:
@@ -234,7 +230,10 @@ def stop_command(begin: Path, port: int | None, node_rank: int | None, every: bo
         lines = stop(folder, state, grace)
         seconds = time.monotonic() - began
         released = "" if not state.gpu_used else ", GPU memory as before it" if not lines else ""
-        click.echo(f"{state.model} on port {state.port}: stopped in {seconds:.1f} s, nothing left{released}")
+        say(
+            f"{state.model} on port {state.port}: stopped in {seconds:.1f} s, nothing left{released}",
+            result=True,
+        )
         for line in lines:
             say(line)
 

@@ -294,3 +294,63 @@ def _state(bench: Bench) -> str:
     found = list((bench.root / ".bundler/run").glob("server-*.json"))
     text = found[0].read_text() if found else ""
     return text if '"ready_after": null' not in text else ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_is_ended_though_nobody_listens(bench: Bench, number: signal.Signals) -> None:
+    """`serve | head`: the reader of the output is gone, and the server is ended all the same."""
+    process = bench.popen(*bench.serve(), STANDIN="stubborn")
+    try:
+        wait_for(lambda: '"ready_after"' in _state(bench))
+        process.stdout.close()
+        process.send_signal(number)
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+    assert bench.processes() == []
+    assert not list((bench.root / ".bundler/run").glob("*.json"))
+
+
+def test_a_closed_terminal_ends_the_server(bench: Bench) -> None:
+    """A terminal that is closed sends SIGHUP and takes no more words; the server is ended."""
+    controller, terminal = os.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *bench.command(*bench.serve())],
+        cwd=bench.root,
+        env=bench.env | {"STANDIN": "stubborn"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    try:
+        wait_for(lambda: '"ready_after"' in _state(bench))
+        os.close(controller)
+        process.wait(timeout=30)
+        wait_for(lambda: bench.processes() == [])
+    finally:
+        process.kill()
+
+
+def test_smoke_ends_its_server_though_nobody_listens(bench: Bench) -> None:
+    """`smoke | head -1` and SIGTERM while it asks leave no server."""
+    words = ("smoke", "--python", bench.python, "--host", "127.0.0.1", "--port", str(bench.port))
+    process = bench.popen(*words, STANDIN="slow,stubborn")
+    try:
+        process.stdout.close()
+        process.wait(timeout=40)
+    finally:
+        process.kill()
+    assert bench.processes() == []
+
+
+def test_interrupted_server_says_stopped(bench: Bench) -> None:
+    """Ctrl-C in the foreground ends with the word that it is done."""
+    process = bench.popen(*bench.serve())
+    try:
+        wait_for(lambda: '"ready_after"' in _state(bench))
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "\nstopped\n" in output
