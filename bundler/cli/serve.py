@@ -96,9 +96,12 @@ def show_launch(opened: Opened) -> None:
 
 
 def show_kept(opened: Opened) -> None:
-    """Say which of the user's variables win over bundler's."""
+    """Say which of the user's variables win over bundler's, and which the server doesn't get."""
     for name, value in sorted(opened.launch.kept.items()):
         say(f"kept from your environment: {name}={value}")
+    if opened.launch.withheld:
+        names = ", ".join(opened.launch.withheld)
+        say(f"not passed on from your environment: {names} (--keep-env NAME passes one on)")
 
 
 def show_openness(opened: Opened, key_file: Path | None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler.errors import DoctorError
+from bundler.host.surroundings import NEUTRAL_FOLDER
 from bundler.serve.failures import ending, explain, telling
 
 if TYPE_CHECKING:
@@ -51,7 +52,14 @@ def run_check(
         command = [str(python), str(path), ",".join(imports)]
         try:
             done = subprocess.run(
-                command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False
+                command,
+                env=dict(environment),
+                cwd=NEUTRAL_FOLDER,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
             )
         except subprocess.TimeoutExpired as problem:
             raise DoctorError(f"the check isn't through after {timeout:.0f} s", where=python) from problem

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -333,10 +334,11 @@ def test_a_closed_terminal_ends_the_server(bench: Bench) -> None:
 
 
 def test_smoke_ends_its_server_though_nobody_listens(bench: Bench) -> None:
-    """`smoke | head -1` and SIGTERM while it asks leave no server."""
+    """`smoke | head -1` leaves no server."""
     words = ("smoke", "--python", bench.python, "--host", "127.0.0.1", "--port", str(bench.port))
     process = bench.popen(*words, STANDIN="slow,stubborn")
     try:
+        wait_for(lambda: list((bench.root / ".bundler/run").glob("server-*.json")))
         process.stdout.close()
         process.wait(timeout=40)
     finally:
@@ -354,3 +356,50 @@ def test_interrupted_server_says_stopped(bench: Bench) -> None:
     finally:
         process.kill()
     assert process.returncode == 130 and "\nstopped\n" in output
+
+
+def test_modules_of_the_callers_folder_are_not_run(bench: Bench) -> None:
+    """What anybody laid where bundler is called is run by neither probe, check nor server."""
+    (bench.root / "sglang").mkdir()
+    for name in ("sglang/__init__.py", "sglang/launch_server.py", "json.py", "platform.py"):
+        (bench.root / name).write_text(f"open({str(bench.tmp / 'taken')!r}, 'a').write({name!r})\n")
+    template = bench.root / "my.jinja"
+    template.touch()
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-P", "-m", "bundler", *words]
+        return subprocess.run(
+            command, cwd=bench.root, env=bench.env, capture_output=True, text=True, timeout=60
+        )
+
+    done = run(*bench.serve("--detach", "--", "--chat-template", "my.jinja"))
+    assert not (bench.tmp / "taken").exists(), (bench.tmp / "taken").read_text()
+    assert done.returncode == 0, done.stderr
+    record = bench.record()
+    assert record["env"]["PYTHONSAFEPATH"] == "1"
+    assert record["argv"][record["argv"].index("--chat-template") + 1] == str(template)
+    run("check", "--python", bench.python, "--json")
+    assert not (bench.tmp / "taken").exists()
+    assert run("stop", "--all").returncode == 0
+
+
+def test_the_callers_surroundings_stay_outside(bench: Bench) -> None:
+    """Proxies and another interpreter's variables don't reach the server, unless they are kept by name."""
+    foreign = {
+        "http_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "x",
+        "PYTHONWARNINGS": "ignore",
+        "PIP_INDEX_URL": "x",
+    }
+    passed = {"NCCL_DEBUG": "WARN", "SGLANG_X": "1", "TORCH_X": "1", "CUDA_X": "1", "NVSHMEM_X": "1"}
+    shown = bench.run(*bench.serve("--dry-run"), **foreign, **passed)
+    for name in foreign:
+        assert f"-u {name}" in shown.stdout and name in shown.stderr
+    words = bench.serve("--detach", "--keep-env", "PIP_INDEX_URL", "--keep-env", "HTTPS_PROXY")
+    assert bench.run(*words, **foreign, **passed).returncode == 0
+    env = bench.record()["env"]
+    assert not {"http_proxy", "PYTHONWARNINGS"} & set(env)
+    assert env["PIP_INDEX_URL"] == env["HTTPS_PROXY"] == "x"
+    assert env.items() >= passed.items()
+    assert env["LD_LIBRARY_PATH"] == f"{bench.tmp}/lib"  # where the driver was found
+    assert bench.run("stop").returncode == 0
