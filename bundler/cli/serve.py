@@ -26,6 +26,7 @@ from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
+from bundler.serve.environment_checks import check_openness
 from bundler.serve.failures import explain, telling
 from bundler.serve.process import GRACE, refuse_second, start, stop, write_secret
 from bundler.serve.progress_log import LogTail, Progress
@@ -69,10 +70,11 @@ def serve_command(**options: Any) -> None:
     if key_file is not None:
         opened = _with_key(opened, options, key_file)
     refuse_second(run_folder(opened.target.root), server_name(opened.launch.port, opened.launch.node_rank))
-    if not options["no_doctor"]:
+    if options["no_doctor"]:
+        say("\n".join(table([check_openness(opened.launch)])))
+    else:
         require_fit(opened)
     show_kept(opened)
-    show_openness(opened, key_file)
     detach = options["detach"]
     server = start(
         opened.launch, opened.target, opened.host, os.environ, detach=detach, api_key_file=key_file
@@ -102,15 +104,6 @@ def show_kept(opened: Opened) -> None:
     if opened.launch.withheld:
         names = ", ".join(opened.launch.withheld)
         say(f"not passed on from your environment: {names} (--keep-env NAME passes one on)")
-
-
-def show_openness(opened: Opened, key_file: Path | None) -> None:
-    """Say so where anybody on the network may ask the server."""
-    if opened.launch.host in ("0.0.0.0", "::") and key_file is None and "--api-key" not in opened.launch.argv:
-        say(
-            f"listens on every interface ({opened.launch.host}) and asks for no key; "
-            "--host 127.0.0.1 keeps it to this host, --api-key-file FILE asks for one"
-        )
 
 
 def require_fit(opened: Opened) -> None:

@@ -150,16 +150,19 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     return Opened(installation=installation, software=software, target=target, host=host, launch=launch)
 
 
-def findings_of(opened: Opened, *, deep: bool = False, here: bool = True) -> list[Finding]:
+def findings_of(opened: Opened, *, deep: bool = False, here: bool = True, key: bool = False) -> list[Finding]:
     """Compare the host with everything that serving needs.
 
     :param deep: hash every byte of the weights.
     :param here: whether the host is this one, so that the installation can be looked at.
+    :param key: whether clients must give a key.
     """
     from bundler.host.doctor import examine
-    from bundler.serve.environment_checks import check_place, look
+    from bundler.serve.environment_checks import check_openness, check_place, look
 
     findings = examine(opened.host, needs_of_launch(opened.target, opened.launch, opened.software))
+    if opened.target.spec is not CHECKED_ALONE:
+        findings.append(check_openness(opened.launch, key=key))
     if not here:
         return findings
     software, launch = opened.software, opened.launch
