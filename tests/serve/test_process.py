@@ -377,6 +377,9 @@ def test_modules_of_the_callers_folder_are_not_run(bench: Bench) -> None:
     assert done.returncode == 0, done.stderr
     record = bench.record()
     assert record["env"]["PYTHONSAFEPATH"] == "1"
+    # Python up to 3.10 doesn't know that variable: an empty folder keeps it safe.
+    own = Path(f"/proc/{record['pids'][0]}/cwd").resolve()
+    assert own.parent == bench.root / ".bundler/run" and list(own.iterdir()) == []
     assert record["argv"][record["argv"].index("--chat-template") + 1] == str(template)
     run("check", "--python", bench.python, "--json")
     assert not (bench.tmp / "taken").exists()
@@ -403,3 +406,27 @@ def test_the_callers_surroundings_stay_outside(bench: Bench) -> None:
     assert env.items() >= passed.items()
     assert env["LD_LIBRARY_PATH"] == f"{bench.tmp}/lib"  # where the driver was found
     assert bench.run("stop").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_smoke_told_to_end_while_it_asks(bench: Bench, number: signal.Signals) -> None:
+    """A signal while the server is asked ends it, with the exit code that a shell gives the signal."""
+    words = ("smoke", "--python", bench.python, "--host", "127.0.0.1", "--port", str(bench.port))
+    process = bench.popen(*words, STANDIN="slow,stubborn")
+    try:
+        wait_for(lambda: list((bench.root / ".bundler/run").glob("server-*.json")))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=40)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, output
+    assert output.rstrip().endswith("stopped") and "Traceback" not in output
+    assert bench.processes() == []
+
+
+def test_smoke_of_a_server_that_crashes(bench: Bench) -> None:
+    """The cause is told, and nothing is left."""
+    words = ("smoke", "--python", bench.python, "--host", "127.0.0.1", "--port", str(bench.port))
+    done = bench.run(*words, STANDIN="crash,stubborn")
+    assert done.returncode == ServeError.exit_code and "KV cache" in done.stderr
+    assert bench.processes() == []
