@@ -430,3 +430,15 @@ def test_smoke_of_a_server_that_crashes(bench: Bench) -> None:
     done = bench.run(*words, STANDIN="crash,stubborn")
     assert done.returncode == ServeError.exit_code and "KV cache" in done.stderr
     assert bench.processes() == []
+
+
+def test_an_old_interpreter_runs_no_module_of_the_callers_folder(bench: Bench) -> None:
+    """Python up to 3.10 imports from the folder it is started in, whatever the variables say."""
+    python = Path(bench.python)
+    python.write_text(python.read_text().replace("PYTHONPATH=", "unset PYTHONSAFEPATH; PYTHONPATH="))
+    (bench.root / "json.py").write_text(f"open({str(bench.tmp / 'taken')!r}, 'w')\n")
+    command = [sys.executable, "-P", "-m", "bundler", *bench.serve("--detach")]
+    done = subprocess.run(command, cwd=bench.root, env=bench.env, capture_output=True, text=True, timeout=60)
+    assert not (bench.tmp / "taken").exists()
+    assert done.returncode == 0, done.stderr
+    assert bench.run("stop", PYTHONSAFEPATH="1").returncode == 0
