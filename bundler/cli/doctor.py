@@ -46,6 +46,9 @@ OWN = frozenset({"port", "GPU memory", "occupied GPUs"})
     type=click.Path(path_type=Path, exists=True),
     help="Compare with a bundle, not an installation.",
 )
+@click.option(
+    "--api-key-file", type=click.Path(path_type=Path, dir_okay=False), help="The key that clients must give."
+)
 @launch_options
 def doctor_command(**options: Any) -> None:
     """Compare this host with what the model and the environment need.
@@ -131,7 +134,7 @@ def _of_name(found: list[tuple[T, tuple[str, ...]]], word: str | None, noun: str
 def _against_installation(options: dict[str, Any], host: HostFacts | None) -> list[Finding]:
     choice = choice_of(options, wishes=wishes_of(options), dry_run=True, model_optional=True)
     opened = open_choice(choice, host)
-    findings = findings_of(opened, deep=options["deep"], here=host is None)
+    findings = findings_of(opened, deep=options["deep"], here=host is None, key=bool(options["api_key_file"]))
     return _without_own_server(opened, findings) if host is None else findings
 
 
@@ -147,9 +150,10 @@ def _without_own_server(opened: Opened, findings: list[Finding]) -> list[Finding
     if not running:
         return findings
     pid = running[0].pid
+    own = OWN | {"access"} if running[0].api_key_file else OWN
     return [
         good(one.group, one.name, f"held by this installation's own server, pid {pid}")
-        if one.name in OWN and one.level != "good"
+        if one.name in own and one.level != "good"
         else one
         for one in findings
     ]

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -15,11 +15,37 @@ from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
     from bundler.common.progress import Meter, Reporter
 
 LINE_INTERVAL = 10.0
 """Seconds between two plain lines of one phase."""
+
+
+def say(line: str, *, result: bool = False) -> None:
+    """Print a line of news to standard error, or of the result to standard output.
+
+    Never raises: work that must be done to its end doesn't depend on who hears of it.
+    """
+    stream = sys.stdout if result else sys.stderr
+    with _unheard(stream):
+        print(line, file=stream, flush=True)
+
+
+@contextmanager
+def _unheard(stream: TextIO) -> Iterator[None]:
+    """Go on silently where the terminal is closed, the reader of the pipe gone, or the letters unknown."""
+    try:
+        yield
+    except OSError:
+        # What is in the buffer would raise again at exit.
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    except ValueError:
+        return
 
 
 def reporter() -> Reporter:
@@ -51,7 +77,8 @@ class BarMeter:
 
     def say(self, line: str) -> None:
         """Print above the bar."""
-        tqdm.write(line, file=sys.stderr)
+        with _unheard(sys.stderr):
+            tqdm.write(line, file=sys.stderr)
 
 
 class BarReporter:
@@ -77,7 +104,8 @@ class BarReporter:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        tqdm.write(line, file=sys.stderr)
+        with _unheard(sys.stderr):
+            tqdm.write(line, file=sys.stderr)
 
 
 class LineMeter:
@@ -102,7 +130,7 @@ class LineMeter:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
     def finish(self) -> None:
         """Print the last line."""
@@ -137,4 +165,4 @@ class LineReporter:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        print(line, file=sys.stderr, flush=True)
+        say(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
+from bundler.cli.progress import say
 from bundler.cli.serving import (
     choice_of,
     findings_of,
@@ -26,6 +26,7 @@ from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
+from bundler.serve.environment_checks import check_openness
 from bundler.serve.failures import explain, telling
 from bundler.serve.process import GRACE, refuse_second, start, stop, write_secret
 from bundler.serve.progress_log import LogTail, Progress
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
     from bundler.cli.serving import Opened
 
 POLL = 0.3
-
-
-def say(line: str) -> None:
-    """Print a line of news to standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 @click.command("serve")
@@ -74,10 +70,11 @@ def serve_command(**options: Any) -> None:
     if key_file is not None:
         opened = _with_key(opened, options, key_file)
     refuse_second(run_folder(opened.target.root), server_name(opened.launch.port, opened.launch.node_rank))
-    if not options["no_doctor"]:
+    if options["no_doctor"]:
+        say("\n".join(table([check_openness(opened.launch)])))
+    else:
         require_fit(opened)
     show_kept(opened)
-    show_openness(opened, key_file)
     detach = options["detach"]
     server = start(
         opened.launch, opened.target, opened.host, os.environ, detach=detach, api_key_file=key_file
@@ -88,7 +85,7 @@ def serve_command(**options: Any) -> None:
     patience = Patience(timeout=options["timeout"], read_ahead=not options["no_read_ahead"])
     if detach:
         run_detached(server, opened.launch, patience, Voice(say))
-        click.echo(f"{opened.launch.url} serves {server.state.served_name}; end it with: bundler stop")
+        say(f"{opened.launch.url} serves {server.state.served_name}; end it with: bundler stop", result=True)
     else:
         echo = None if options["quiet"] else echo_without(key_file)
         run_foreground(server, opened.launch, patience, Voice(say, echo))
@@ -101,18 +98,12 @@ def show_launch(opened: Opened) -> None:
 
 
 def show_kept(opened: Opened) -> None:
-    """Say which of the user's variables win over bundler's."""
+    """Say which of the user's variables win over bundler's, and which the server doesn't get."""
     for name, value in sorted(opened.launch.kept.items()):
         say(f"kept from your environment: {name}={value}")
-
-
-def show_openness(opened: Opened, key_file: Path | None) -> None:
-    """Say so where anybody on the network may ask the server."""
-    if opened.launch.host in ("0.0.0.0", "::") and key_file is None and "--api-key" not in opened.launch.argv:
-        say(
-            f"listens on every interface ({opened.launch.host}) and asks for no key; "
-            "--host 127.0.0.1 keeps it to this host, --api-key-file FILE asks for one"
-        )
+    if opened.launch.withheld:
+        names = ", ".join(opened.launch.withheld)
+        say(f"not passed on from your environment: {names} (--keep-env NAME passes one on)")
 
 
 def require_fit(opened: Opened) -> None:
@@ -139,7 +130,7 @@ def echo_without(key_file: Path | None) -> Callable[[str], None]:
     key = key_file.read_text().strip() if key_file else ""
 
     def echo(line: str) -> None:
-        click.echo(line.replace(key, "***") if key else line)
+        say(line.replace(key, "***") if key else line, result=True)
 
     return echo
 
@@ -178,7 +169,8 @@ def status_command(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(records), indent=1))
     else:
-        click.echo("\n".join(_sentence(record) for record in records))
+        for record in records:
+            click.echo(_sentence(record))
     if not any(one.running for one in states):
         raise _gone(states, folder)
     if lost := [name for record in records for name in record["lost"]]:
@@ -234,7 +226,10 @@ def stop_command(begin: Path, port: int | None, node_rank: int | None, every: bo
         lines = stop(folder, state, grace)
         seconds = time.monotonic() - began
         released = "" if not state.gpu_used else ", GPU memory as before it" if not lines else ""
-        click.echo(f"{state.model} on port {state.port}: stopped in {seconds:.1f} s, nothing left{released}")
+        say(
+            f"{state.model} on port {state.port}: stopped in {seconds:.1f} s, nothing left{released}",
+            result=True,
+        )
         for line in lines:
             say(line)
 

@@ -11,6 +11,7 @@ import click
 
 from bundler.errors import UnknownNameError, UsageError
 from bundler.host.facts import describe
+from bundler.host.surroundings import inherited
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
 from bundler.model import ModelFacts, ModelSpec
 from bundler.serve.launch import Target, Wishes, build
@@ -98,6 +99,12 @@ def launch_options(command: Command) -> Command:
         click.option("--nnodes", type=click.IntRange(min=1), default=1, show_default=True, help="Nodes."),
         click.option("--node-rank", type=click.IntRange(min=0), default=0, help="This node's rank, from 0."),
         click.option("--dist-init-addr", metavar="HOST:PORT", help="The first node's address."),
+        click.option(
+            "--keep-env",
+            multiple=True,
+            metavar="NAME",
+            help="Pass on this proxy, PYTHON*, LD_*, PIP_* or CONDA_* variable too; repeatable.",
+        ),
         click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- SGLANG FLAGS]"),
     )
     for option in reversed(options):
@@ -107,7 +114,7 @@ def launch_options(command: Command) -> Command:
 
 def wishes_of(options: Mapping[str, Any]) -> Wishes:
     """Return the launch options as wishes."""
-    names = ("tp_size", "host", "port", "nnodes", "node_rank", "dist_init_addr", "extra")
+    names = ("tp_size", "host", "port", "nnodes", "node_rank", "dist_init_addr", "keep_env", "extra")
     return Wishes(**{name: options[name] for name in names})
 
 
@@ -133,26 +140,29 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     if installation is None:
         software, target = _in_workspace(choice)
     else:
-        software = choose_software(installation, choice.environment, choice.python)
+        software = choose_software(installation, choice.environment, choice.python, choice.wishes.keep_env)
         target = _in_installation(installation, choice, software)
     if choice.weights is not None:
         target = replace(target, weights=choice.weights.absolute())
     host = host or describe()
-    activation = _activation(software)
+    activation = _activation(software, inherited(os.environ, choice.wishes.keep_env))
     launch = build(target, choice.wishes, host, os.environ, activation)
     return Opened(installation=installation, software=software, target=target, host=host, launch=launch)
 
 
-def findings_of(opened: Opened, *, deep: bool = False, here: bool = True) -> list[Finding]:
+def findings_of(opened: Opened, *, deep: bool = False, here: bool = True, key: bool = False) -> list[Finding]:
     """Compare the host with everything that serving needs.
 
     :param deep: hash every byte of the weights.
     :param here: whether the host is this one, so that the installation can be looked at.
+    :param key: whether clients must give a key.
     """
     from bundler.host.doctor import examine
-    from bundler.serve.environment_checks import check_place, look
+    from bundler.serve.environment_checks import check_openness, check_place, look
 
     findings = examine(opened.host, needs_of_launch(opened.target, opened.launch, opened.software))
+    if opened.target.spec is not CHECKED_ALONE:
+        findings.append(check_openness(opened.launch, key=key))
     if not here:
         return findings
     software, launch = opened.software, opened.launch
@@ -237,7 +247,7 @@ def _in_workspace(choice: Choice) -> tuple[Software, Target]:
         cudnn=lock.stack.cudnn,
     )
     if choice.python is not None:
-        software = software_at(choice.python)
+        software = software_at(choice.python, choice.wishes.keep_env)
     # As one types it where one is.
     root = Path() if choice.start.resolve() == Path.cwd() else choice.start.resolve()
     weights = root / WEIGHTS / source.spec.name
@@ -275,10 +285,12 @@ def _facts(root: Path, source: Any) -> ModelFacts:
         return manifests_word
 
 
-def _activation(software: Software) -> Mapping[str, str]:
-    """Return all variables with the environment activated; the user's own where there is none to activate."""
+def _activation(software: Software, base: Mapping[str, str]) -> Mapping[str, str]:
+    """Return all variables with the environment activated; ``base`` where there is none to activate."""
     from bundler.activation import activation_environment
 
     if software.prefix is None or not (software.prefix / "bin").is_dir():
-        return dict(os.environ)
-    return activation_environment(software.prefix, os.environ)
+        return base
+    # The environment that was active before is named, so that its programs leave PATH.
+    before = {name: value for name, value in os.environ.items() if name == "CONDA_PREFIX"}
+    return activation_environment(software.prefix, {**before, **base})

@@ -11,17 +11,18 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
-from bundler.cli.serve import require_fit, say
+from bundler.cli.progress import say
+from bundler.cli.serve import require_fit
 from bundler.cli.serving import choice_of, launch_options, open_choice, selection_options, wishes_of
 from bundler.errors import ServeError, UnknownNameError, UsageError
 from bundler.installation import find_installation
 from bundler.model import Smoke
 from bundler.serve.client import Client
-from bundler.serve.process import refuse_second, start, stop
+from bundler.serve.process import refuse_second, start
 from bundler.serve.readiness import DEFAULT_TIMEOUT
 from bundler.serve.server_record import run_folder, server_name, servers
 from bundler.serve.smoke import SmokeResult, smoke, table
-from bundler.serve.supervise import Patience, Voice, run_detached
+from bundler.serve.supervise import Patience, Voice, ended_afterwards, run_detached
 
 if TYPE_CHECKING:
     from bundler.cli.serving import Choice
@@ -148,10 +149,7 @@ def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     if not options["no_doctor"]:
         require_fit(opened)
     server = start(opened.launch, opened.target, opened.host, os.environ, detach=True)
-    run_detached(server, opened.launch, Patience(timeout=options["timeout"]), Voice(say))
-    try:
+    patience, voice = Patience(timeout=options["timeout"]), Voice(say)
+    with ended_afterwards(server, patience, voice):
+        run_detached(server, opened.launch, patience, voice)
         return _ask(options, server.state)
-    finally:
-        for line in stop(folder, server.state):
-            say(line)
-        say("stopped")

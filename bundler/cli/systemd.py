@@ -48,6 +48,8 @@ def _settings(options: dict[str, Any]) -> UnitSettings:
         ("--api-key-file", options["api_key_file"] and options["api_key_file"].absolute()),
     ):
         arguments += [] if value is None else [flag, str(value)]
+    for name in options["keep_env"]:
+        arguments += ["--keep-env", name]
     return UnitSettings(
         root=root,
         bundler=[str(own)] if own.exists() else [sys.executable, "-m", "bundler"],

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bundler.errors import InputError
+from bundler.host.surroundings import NEUTRAL_FOLDER, SAFE_PATH, inherited
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 PROBE_SECONDS = 120.0
 
@@ -60,14 +66,22 @@ def find_interpreter(word: str) -> Path:
     return Path(found).absolute()
 
 
-def probe(python: Path) -> Interpreter:
-    """Ask an interpreter what it has.
+def probe(python: Path, keep: Collection[str] = ()) -> Interpreter:
+    """Ask an interpreter what it has, with the variables that a server of it would have.
 
+    :param keep: the caller's variables that reach it all the same.
     :raises InputError: it doesn't run or doesn't answer.
     """
     try:
         done = subprocess.run(
-            [python, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS, check=True
+            [python, "-c", _PROBE],
+            env=inherited(os.environ, keep) | SAFE_PATH,
+            cwd=NEUTRAL_FOLDER,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=True,
         )
         return msgspec.json.decode(done.stdout, type=Interpreter)
     except subprocess.CalledProcessError as problem:

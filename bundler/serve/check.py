@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bundler.environment_check import CHECK_SECONDS, run_script
 from bundler.errors import DoctorError
+from bundler.host.surroundings import NEUTRAL_FOLDER
 from bundler.serve.failures import ending, explain, telling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from bundler.environment_check import CheckResult
 
@@ -32,7 +33,13 @@ def run_check(
     :raises DoctorError: the interpreter doesn't run, or not to its end.
     """
     run = run_script(
-        [python], environment, wanted=imports, compute=True, timeout=timeout, failure=DoctorError
+        [python],
+        environment,
+        wanted=imports,
+        compute=True,
+        timeout=timeout,
+        cwd=Path(NEUTRAL_FOLDER),
+        failure=DoctorError,
     )
     if run.broke_off or not run.results:
         known = explain(run.output)

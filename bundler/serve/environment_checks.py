@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bundler.host.finding import Finding
+    from bundler.serve.launch import Launch
 
 CACHE_ROOM = 2 * 10**9
 """Bytes that compiled kernels may take at the first start."""
@@ -151,6 +152,21 @@ def check_place(place: Place) -> Iterator[Finding]:
     else:
         yield good("environment", "libnuma.so.1", place.libnuma)
     yield _caches(place)
+
+
+def check_openness(launch: Launch, *, key: bool = False) -> Finding:
+    """Warn where anybody on the network may ask the server.
+
+    :param key: whether clients must give one, beside what the command line shows.
+    """
+    flags = {word.partition("=")[0] for word in launch.argv}
+    if launch.host not in ("0.0.0.0", "::"):
+        return good("network", "access", f"listens on {launch.host}")
+    if key or flags & {"--api-key", "--config"}:
+        return good("network", "access", f"listens on every interface ({launch.host}), with a key")
+    fix = "--host 127.0.0.1 keeps it to this host, --api-key-file FILE asks for a key"
+    seen = f"listens on every interface ({launch.host}) and asks for no key"
+    return warn("network", "access", seen, "a key, or this host alone", fix)
 
 
 def _caches(place: Place) -> Finding:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from bundler.model import FlagValue
 
@@ -24,6 +25,8 @@ SAME = {
     "ep": "ep-size",
 }
 """Other spellings of SGLang's flags."""
+OF_PATHS = ("path", "paths", "file", "folder", "dir", "template", "config", "certs")
+"""End the names of SGLang's flags that name a file or folder, or something else by a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,21 @@ def parse(words: Sequence[str]) -> tuple[UserFlag, ...]:
         else:
             groups[-1].append(word)
     return tuple(UserFlag(canonical(group[0]), tuple(group)) for group in groups)
+
+
+def anchored(users: Sequence[UserFlag], folder: Path) -> tuple[UserFlag, ...]:
+    """Make paths absolute that lead from a folder to something there: the server runs in another."""
+
+    def found(word: str) -> str:
+        head, sign, path = word.rpartition("=")
+        return f"{head}{sign}{folder / path}" if path and (folder / path).exists() else word
+
+    return tuple(
+        replace(flag, words=tuple(word if word == f"--{flag.name}" else found(word) for word in flag.words))
+        if flag.name.endswith(OF_PATHS)
+        else flag
+        for flag in users
+    )
 
 
 def canonical(word: str) -> str:

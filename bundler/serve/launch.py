@@ -12,6 +12,7 @@ from bundler.errors import UsageError
 from bundler.host.fit import DEFAULT_MEM_FRACTION
 from bundler.host.needs import choose_tp_size
 from bundler.host.network import client_host, interface_towards, split_address
+from bundler.host.surroundings import SAFE_PATH, withheld
 from bundler.serve import flags
 from bundler.serve.sglang_versions import matching_variants, route_environment, route_flags, route_for
 
@@ -59,6 +60,8 @@ class Wishes:
     dist_init_addr: str | None = None
     extra: Sequence[str] = ()
     """What stood after ``--``."""
+    keep_env: Sequence[str] = ()
+    """The caller's variables that reach the server though their kind is withheld."""
     config: Path | None = None
     """A file of flags that must not be seen in the process list: the key."""
 
@@ -84,6 +87,8 @@ class Launch:
     caches: Path
     activation: dict[str, str] = field(default_factory=dict)
     """Variables of the environment's activation that differ from the user's."""
+    withheld: tuple[str, ...] = ()
+    """The user's variables that the server doesn't get."""
     shown_prefix: tuple[str, ...] = ()
     """Words before the interpreter where it is shown as ``pixi run``."""
 
@@ -94,13 +99,15 @@ class Launch:
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Return all variables of the server's process: activation, ours, and the user's over ours."""
-        return {**base, **self.activation, **self.added, **self.kept}
+        passed = {name: value for name, value in base.items() if name not in self.withheld}
+        return {**passed, **self.activation, **self.added, **self.kept}
 
     def shown(self) -> str:
         """Return the command as one would type it."""
         path = os.environ.get("PATH", "")
-        words = ["env"]
-        for name, value in sorted({**self.activation, **self.added}.items()):
+        ours = {**self.activation, **self.added}
+        words = ["env", *(f"-u {shlex.quote(name)}" for name in self.withheld if name not in ours)]
+        for name, value in sorted(ours.items()):
             if name == "PATH" and value.endswith(path) and path:
                 words.append(f'PATH={shlex.quote(value.removesuffix(path))}"$PATH"')
             else:
@@ -119,10 +126,13 @@ def build(
 
     :param host: for the GPUs that are visible and for libcuda.
     :param base: the user's environment, which wins over what bundler would set.
-    :param activation: the whole environment with the pixi environment activated; ``base`` where none is.
+    :param activation: what the server inherits of ``base``, with the pixi environment activated where one is.
     :raises UsageError: arguments that don't fit together.
     """
-    users = flags.parse(wishes.extra)
+    users = flags.anchored(flags.parse(wishes.extra), Path.cwd())
+    out = withheld(base, wishes.keep_env)
+    driver = _driver_path(host, base) if "LD_LIBRARY_PATH" in out else {}
+    base = {name: value for name, value in base.items() if name not in out}
     family = host.visible[0].family if host.visible else None
     ours = _our_flags(target, wishes, host, family)
 
@@ -132,7 +142,7 @@ def build(
     nnodes, rank = _whole("nnodes", chosen("nnodes", "1")), _whole("node-rank", chosen("node-rank", "0"))
     address = flags.value_of("dist-init-addr", ours, users)
     _check_nodes(nnodes, rank, address)
-    variables = _variables(target, host, family, nnodes, address)
+    variables = driver | _variables(target, host, family, nnodes, address)
     return Launch(
         argv=(str(target.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
         added={name: value for name, value in variables.items() if name not in base},
@@ -148,8 +158,16 @@ def build(
         mem_fraction=_fraction(chosen("mem-fraction-static", str(DEFAULT_MEM_FRACTION))),
         caches=target.caches,
         activation={name: value for name, value in activation.items() if base.get(name) != value},
+        withheld=out,
         shown_prefix=_pixi_run(target) if target.pixi else (),
     )
+
+
+def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:
+    """Keep of LD_LIBRARY_PATH the driver's folder alone, which containers name nowhere else."""
+    folder = str(Path(host.libraries.get("libcuda.so.1") or "/").parent)
+    named = base["LD_LIBRARY_PATH"].split(os.pathsep)
+    return {"LD_LIBRARY_PATH": folder} if folder in named and folder != "/" else {}
 
 
 def _pixi_run(target: Target) -> tuple[str, ...]:
@@ -215,7 +233,7 @@ def _variables(
     target: Target, host: HostFacts, family: str | None, nnodes: int, address: str | None
 ) -> dict[str, str]:
     """Return the variables bundler wants to set, whoever wins in the end."""
-    variables = route_environment(route_for(target.sglang), target.caches, target.prefix)
+    variables = SAFE_PATH | route_environment(route_for(target.sglang), target.caches, target.prefix)
     if host.libraries.get("libcuda.so.1"):
         variables["TRITON_LIBCUDA_PATH"] = str(target.caches / SHIM)
     if nnodes > 1 and address:

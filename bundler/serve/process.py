@@ -82,7 +82,7 @@ def start(
             log = _fresh_log(folder / f"{name}.log")
             marker = uuid.uuid4().hex
             before = used_memory()
-            process = _spawn(launch, {**launch.environment(base), MARKER: marker}, log)
+            process = _spawn(launch, {**launch.environment(base), MARKER: marker}, log, _own_folder(folder))
             state = _state_of(launch, target, process.pid, marker, log, before, detach, api_key_file)
             write_state(folder, state)
             return Server(state, process, folder)
@@ -214,12 +214,20 @@ def _fresh_log(path: Path) -> Path:
     return path
 
 
-def _spawn(launch: Launch, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _own_folder(folder: Path) -> Path:
+    """Return an empty folder for the server to run in: Python imports what lies in it, up to 3.10 always."""
+    own = folder / "work"
+    own.mkdir(mode=0o700, exist_ok=True)
+    return own
+
+
+def _spawn(launch: Launch, environment: dict[str, str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
                 launch.argv,
                 env=environment,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -15,6 +15,8 @@ from bundler.serve.launch import Target
 from bundler.workspace import prefix_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bundler.host.interpreter import Interpreter
     from bundler.installation import Installation
     from bundler.manifest import Environment
@@ -53,24 +55,27 @@ def software_of(root: Path, environment: Environment) -> Software:
     )
 
 
-def software_at(python: str) -> Software:
+def software_at(python: str, keep: Collection[str] = ()) -> Software:
     """Return an interpreter from elsewhere as what serves, by its own account.
 
     :raises InputError: there is none, or it doesn't answer.
     """
     path = find_interpreter(python)
-    told = probe(path)
+    told = probe(path, keep)
     return Software(None, None, path, told.cuda, told.torch, told.sglang, cudnn=told.cudnn, interpreter=told)
 
 
-def choose_software(installation: Installation, environment: str | None, python: str | None) -> Software:
+def choose_software(
+    installation: Installation, environment: str | None, python: str | None, keep: Collection[str] = ()
+) -> Software:
     """Return what serves in an installation.
 
     :param python: ``--python``; wins over the installation's environments.
+    :param keep: the caller's variables that reach the server all the same.
     :raises InputError: there is no such environment or interpreter.
     """
     if python is not None:
-        return software_at(python)
+        return software_at(python, keep)
     if not installation.environments:
         raise InputError(
             "this installation holds no environment",

@@ -22,7 +22,7 @@ from bundler.serve.readiness import DEFAULT_TIMEOUT, failure, wait_until_ready
 from bundler.serve.server_record import write_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from bundler.serve.progress_log import Progress
     from bundler.serve.server_record import ServerState
 
+    Handler = Callable[[int, FrameType | None], object] | signal.Handlers
+
 POLL = 0.2
 RANK_INTERVAL = 1.0
 """Seconds between two looks at the ranks of a server that serves."""
@@ -39,6 +41,10 @@ RANK_INTERVAL = 1.0
 
 class TerminatedError(BaseException):
     """SIGTERM or SIGHUP told this command to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What is shown to the user."""
+    """What is shown to the user; neither function raises."""
 
     say: Callable[[str], None]
     """Status lines."""
@@ -93,11 +99,26 @@ def run_foreground(server: Server, launch: Launch, patience: Patience, voice: Vo
                 _become_ready(server, launch, link, patience, voice, tail)
             _watch(server, link, tail, patience, voice)
         except TerminatedError:
-            voice.say("stopped")
             _close_failed(link, "it was told to stop")
+            voice.say("stopped")
+        except KeyboardInterrupt:
+            _close_failed(link, "it was told to stop")
+            voice.say("stopped")
+            raise
         except BaseException as problem:
             _close_failed(link, problem)
             raise
+
+
+@contextlib.contextmanager
+def ended_afterwards(server: Server, patience: Patience, voice: Voice) -> Iterator[None]:
+    """End the server when the block is left, whichever way."""
+    with _signals():
+        try:
+            yield
+        finally:
+            _end(server, patience, voice)
+            voice.say("stopped")
 
 
 def _become_ready(
@@ -188,8 +209,8 @@ def _watch(server: Server, link: NodeLink | None, tail: LogTail, patience: Patie
     except BaseException:
         _end(server, patience, voice)
         raise
-    recent = _echo(tail.drain(), recent, voice)
     kill(server)
+    recent = _echo(tail.drain(), recent, voice)
     known = explain(recent)
     raise ServeError(
         f"the server ended: {ending(code)}",
@@ -212,25 +233,25 @@ def _ended_unless_ready(server: Server, patience: Patience, voice: Voice) -> Ite
     try:
         yield
     except ServeError:
-        left = len(find_tree(server.state.pid, server.state.start, server.state.marker))
-        if left:
-            voice.say(f"ending {left} process{'' if left == 1 else 'es'} of the server")
-        kill(server)
-        for line in wait_for_gpus(server.state.gpu_used):
-            voice.say(line)
+        _end(server, patience, voice, at_once=True)
         raise
     except BaseException:
         _end(server, patience, voice)
         raise
 
 
-def _end(server: Server, patience: Patience, voice: Voice) -> None:
-    """End the server in order; a second Ctrl-C ends it at once."""
-    voice.say("ending the server")
+def _end(server: Server, patience: Patience, voice: Voice, *, at_once: bool = False) -> None:
+    """End the server in order, or at once, as a second Ctrl-C has it, and forget it."""
+    left = len(find_tree(server.state.pid, server.state.start, server.state.marker))
+    if left:
+        voice.say(f"ending the server: {left} process{'' if left == 1 else 'es'}")
     try:
-        lines = stop(server.folder, server.state, patience.grace)
+        lines = None if at_once else stop(server.folder, server.state, patience.grace)
     except (KeyboardInterrupt, TerminatedError):
-        kill(server)
+        lines = None
+    if lines is None:
+        with _unheeded():
+            kill(server)
         lines = wait_for_gpus(server.state.gpu_used)
     for line in lines:
         voice.say(line)
@@ -244,14 +265,36 @@ def _close_failed(link: NodeLink | None, problem: BaseException | str) -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that they end the server as Ctrl-C does."""
+    """Turn SIGTERM and SIGHUP into an exception, so that they end the server as Ctrl-C does.
+
+    :raises SystemExit: one came and nothing in the block took it; the exit code is a shell's for the signal.
+    """
 
     def told(number: int, frame: FrameType | None) -> None:
-        raise TerminatedError(signal.Signals(number).name)
+        raise TerminatedError(number)
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # One that is ignored, as nohup has it, stays ignored.
+    wanted = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    with _handled(wanted, told):
+        try:
+            yield
+        except TerminatedError as end:
+            raise SystemExit(128 + end.number) from end
+
+
+@contextlib.contextmanager
+def _unheeded() -> Iterator[None]:
+    """Let no signal break off what the block does: a closed terminal sends more than one."""
+    with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[None]:
+    """Handle signals in one way within the block."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -278,3 +278,12 @@ def test_an_installation_of_anothers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert own.parent.name.startswith("i-")
     assert "can't be written" in str(can_write(root / ".bundler/cache"))
     assert can_write(own) is None
+
+
+def test_doctor_warns_of_a_server_open_to_all(bench: Bench, tmp_path: Path) -> None:
+    """Every interface and no key is a warning; this host alone, or a key, is none."""
+    words = ("doctor", "--python", bench.python, "--port", str(bench.port), "--json")
+    assert levels(bench.run(*words).stdout)["access"] == "warn"
+    assert levels(bench.run(*words, "--host", "127.0.0.1").stdout)["access"] == "good"
+    assert levels(bench.run(*words, "--", "--api-key", "x").stdout)["access"] == "good"
+    assert levels(bench.run(*words, "--api-key-file", str(tmp_path / "key")).stdout)["access"] == "good"

@@ -1,5 +1,6 @@
 """The command line and the environment, without starting anything."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from bundler.errors import UsageError
 from bundler.host.facts import HostFacts
-from bundler.host.network import client_host, interface_towards, split_address
+from bundler.host.network import client_host, interface_towards, own_addresses, split_address
 from bundler.model import Fit, LaunchVariant, ModelFacts, ModelSpec, Requirements
 from bundler.model import Launch as LaunchSpec
 from bundler.serve.flags import merge, parse, value_of
@@ -241,3 +242,18 @@ def test_addresses() -> None:
     assert interface_towards("127.0.0.1", 9) == "lo"
     assert client_host("0.0.0.0") == "127.0.0.1"
     assert client_host("::") == "[::1]" and client_host("10.0.0.1") == "10.0.0.1"
+
+
+def test_a_name_that_leads_to_loopback_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian writes the own name as 127.0.1.1, which other nodes don't reach; the address to give is told."""
+    answer = [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.1.1", 50000))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **more: answer)
+    monkeypatch.setattr("bundler.host.network.own_addresses", lambda: "10.0.0.7 (eth0)")
+    with pytest.raises(UsageError, match="gpu01 resolves to 127") as raised:
+        launch(Wishes(nnodes=2, dist_init_addr="gpu01:50000"))
+    assert "10.0.0.7 (eth0)" in str(raised.value)
+
+
+def test_own_addresses_leave_loopback_out() -> None:
+    """What is told is an address that others may reach."""
+    assert "127." not in own_addresses()

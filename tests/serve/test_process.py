@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -294,3 +295,150 @@ def _state(bench: Bench) -> str:
     found = list((bench.root / ".bundler/run").glob("server-*.json"))
     text = found[0].read_text() if found else ""
     return text if '"ready_after": null' not in text else ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_is_ended_though_nobody_listens(bench: Bench, number: signal.Signals) -> None:
+    """`serve | head`: the reader of the output is gone, and the server is ended all the same."""
+    process = bench.popen(*bench.serve(), STANDIN="stubborn")
+    try:
+        wait_for(lambda: '"ready_after"' in _state(bench))
+        process.stdout.close()
+        process.send_signal(number)
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+    assert bench.processes() == []
+    assert not list((bench.root / ".bundler/run").glob("*.json"))
+
+
+def test_a_closed_terminal_ends_the_server(bench: Bench) -> None:
+    """A terminal that is closed sends SIGHUP and takes no more words; the server is ended."""
+    controller, terminal = os.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *bench.command(*bench.serve())],
+        cwd=bench.root,
+        env=bench.env | {"STANDIN": "stubborn"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    try:
+        wait_for(lambda: '"ready_after"' in _state(bench))
+        os.close(controller)
+        process.wait(timeout=30)
+        wait_for(lambda: bench.processes() == [])
+    finally:
+        process.kill()
+
+
+def test_smoke_ends_its_server_though_nobody_listens(bench: Bench) -> None:
+    """`smoke | head -1` leaves no server."""
+    words = ("smoke", "--python", bench.python, "--host", "127.0.0.1", "--port", str(bench.port))
+    process = bench.popen(*words, STANDIN="slow,stubborn")
+    try:
+        wait_for(lambda: list((bench.root / ".bundler/run").glob("server-*.json")))
+        process.stdout.close()
+        process.wait(timeout=40)
+    finally:
+        process.kill()
+    assert bench.processes() == []
+
+
+def test_interrupted_server_says_stopped(bench: Bench) -> None:
+    """Ctrl-C in the foreground ends with the word that it is done."""
+    process = bench.popen(*bench.serve())
+    try:
+        wait_for(lambda: '"ready_after"' in _state(bench))
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "\nstopped\n" in output
+
+
+def test_modules_of_the_callers_folder_are_not_run(bench: Bench) -> None:
+    """What anybody laid where bundler is called is run by neither probe, check nor server."""
+    (bench.root / "sglang").mkdir()
+    for name in ("sglang/__init__.py", "sglang/launch_server.py", "json.py", "platform.py"):
+        (bench.root / name).write_text(f"open({str(bench.tmp / 'taken')!r}, 'a').write({name!r})\n")
+    template = bench.root / "my.jinja"
+    template.touch()
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-P", "-m", "bundler", *words]
+        return subprocess.run(
+            command, cwd=bench.root, env=bench.env, capture_output=True, text=True, timeout=60
+        )
+
+    done = run(*bench.serve("--detach", "--", "--chat-template", "my.jinja"))
+    assert not (bench.tmp / "taken").exists(), (bench.tmp / "taken").read_text()
+    assert done.returncode == 0, done.stderr
+    record = bench.record()
+    assert record["env"]["PYTHONSAFEPATH"] == "1"
+    # Python up to 3.10 doesn't know that variable: an empty folder keeps it safe.
+    own = Path(f"/proc/{record['pids'][0]}/cwd").resolve()
+    assert own.parent == bench.root / ".bundler/run" and list(own.iterdir()) == []
+    assert record["argv"][record["argv"].index("--chat-template") + 1] == str(template)
+    run("check", "--python", bench.python, "--json")
+    assert not (bench.tmp / "taken").exists()
+    assert run("stop", "--all").returncode == 0
+
+
+def test_the_callers_surroundings_stay_outside(bench: Bench) -> None:
+    """Proxies and another interpreter's variables don't reach the server, unless they are kept by name."""
+    foreign = {
+        "http_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "x",
+        "PYTHONWARNINGS": "ignore",
+        "PIP_INDEX_URL": "x",
+    }
+    passed = {"NCCL_DEBUG": "WARN", "SGLANG_X": "1", "TORCH_X": "1", "CUDA_X": "1", "NVSHMEM_X": "1"}
+    shown = bench.run(*bench.serve("--dry-run"), **foreign, **passed)
+    for name in foreign:
+        assert f"-u {name}" in shown.stdout and name in shown.stderr
+    words = bench.serve("--detach", "--keep-env", "PIP_INDEX_URL", "--keep-env", "HTTPS_PROXY")
+    assert bench.run(*words, **foreign, **passed).returncode == 0
+    env = bench.record()["env"]
+    assert not {"http_proxy", "PYTHONWARNINGS"} & set(env)
+    assert env["PIP_INDEX_URL"] == env["HTTPS_PROXY"] == "x"
+    assert env.items() >= passed.items()
+    assert env["LD_LIBRARY_PATH"] == f"{bench.tmp}/lib"  # where the driver was found
+    assert bench.run("stop").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_smoke_told_to_end_while_it_asks(bench: Bench, number: signal.Signals) -> None:
+    """A signal while the server is asked ends it, with the exit code that a shell gives the signal."""
+    words = ("smoke", "--python", bench.python, "--host", "127.0.0.1", "--port", str(bench.port))
+    process = bench.popen(*words, STANDIN="slow,stubborn")
+    try:
+        wait_for(lambda: list((bench.root / ".bundler/run").glob("server-*.json")))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=40)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, output
+    assert output.rstrip().endswith("stopped") and "Traceback" not in output
+    assert bench.processes() == []
+
+
+def test_smoke_of_a_server_that_crashes(bench: Bench) -> None:
+    """The cause is told, and nothing is left."""
+    words = ("smoke", "--python", bench.python, "--host", "127.0.0.1", "--port", str(bench.port))
+    done = bench.run(*words, STANDIN="crash,stubborn")
+    assert done.returncode == ServeError.exit_code and "KV cache" in done.stderr
+    assert bench.processes() == []
+
+
+def test_an_old_interpreter_runs_no_module_of_the_callers_folder(bench: Bench) -> None:
+    """Python up to 3.10 imports from the folder it is started in, whatever the variables say."""
+    python = Path(bench.python)
+    python.write_text(python.read_text().replace("PYTHONPATH=", "unset PYTHONSAFEPATH; PYTHONPATH="))
+    (bench.root / "json.py").write_text(f"open({str(bench.tmp / 'taken')!r}, 'w')\n")
+    command = [sys.executable, "-P", "-m", "bundler", *bench.serve("--detach")]
+    done = subprocess.run(command, cwd=bench.root, env=bench.env, capture_output=True, text=True, timeout=60)
+    assert not (bench.tmp / "taken").exists()
+    assert done.returncode == 0, done.stderr
+    assert bench.run("stop", PYTHONSAFEPATH="1").returncode == 0
