@@ -32,7 +32,7 @@ from bundler.serve.process import GRACE, refuse_second, start, stop, write_secre
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readiness import DEFAULT_TIMEOUT, health
 from bundler.serve.server_record import ServerState, choose, run_folder, server_name, servers
-from bundler.serve.supervise import Patience, Voice, run_detached, run_foreground
+from bundler.serve.supervise import Voice, WaitLimits, run_detached, run_foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +82,7 @@ def serve_command(**options: Any) -> None:
     say(f"{opened.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
     if detach and options["no_wait"]:
         return
-    patience = Patience(timeout=options["timeout"], read_ahead=not options["no_read_ahead"])
+    patience = WaitLimits(timeout=options["timeout"], read_ahead=not options["no_read_ahead"])
     if detach:
         run_detached(server, opened.launch, patience, Voice(say))
         say(f"{opened.launch.url} serves {server.state.served_name}; end it with: bundler stop", result=True)

@@ -14,7 +14,7 @@ from bundler.host.facts import describe
 from bundler.host.surroundings import inherited
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
 from bundler.model import ModelFacts, ModelSpec
-from bundler.serve.launch import Target, Wishes, build
+from bundler.serve.launch import Served, Wishes, build
 from bundler.serve.selection import (
     Software,
     choose_software,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bundler.host.facts import HostFacts
     from bundler.host.finding import Finding
-    from bundler.serve.launch import Launch
+    from bundler.serve.launch import ServerLaunch
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -59,9 +59,9 @@ class Opened:
     installation: Installation | None
     """``None`` in a workspace."""
     software: Software
-    target: Target
+    target: Served
     host: HostFacts
-    launch: Launch
+    launch: ServerLaunch
 
 
 def selection_options(command: Command) -> Command:
@@ -193,7 +193,7 @@ def _weights(opened: Opened, *, deep: bool) -> list[Finding]:
     return list(check_weights(target.root, folder, files, deep=deep, reporter=reporter()))
 
 
-def _in_installation(installation: Installation, choice: Choice, software: Software) -> Target:
+def _in_installation(installation: Installation, choice: Choice, software: Software) -> Served:
     if choice.model_optional and not installation.models:
         return _bare_target(installation, software, CHECKED_ALONE)
     if choice.model_optional and choice.model is None and len(installation.models) > 1:
@@ -210,10 +210,10 @@ def _in_installation(installation: Installation, choice: Choice, software: Softw
         )
 
 
-def _bare_target(installation: Installation, software: Software, spec: ModelSpec) -> Target:
+def _bare_target(installation: Installation, software: Software, spec: ModelSpec) -> Served:
     from bundler.serve.environment_checks import writable_folder
 
-    return Target(
+    return Served(
         root=installation.root,
         spec=spec,
         facts=ModelFacts(),
@@ -226,7 +226,7 @@ def _bare_target(installation: Installation, software: Software, spec: ModelSpec
     )
 
 
-def _in_workspace(choice: Choice) -> tuple[Software, Target]:
+def _in_workspace(choice: Choice) -> tuple[Software, Served]:
     """Open a workspace: what would be served once it is packed, unpacked and installed."""
     from bundler.collect.models import open_model
     from bundler.workspace import Workspace, prefix_of
@@ -251,7 +251,7 @@ def _in_workspace(choice: Choice) -> tuple[Software, Target]:
     # As one types it where one is.
     root = Path() if choice.start.resolve() == Path.cwd() else choice.start.resolve()
     weights = root / WEIGHTS / source.spec.name
-    target = Target(
+    target = Served(
         root=choice.start.resolve(),
         spec=source.spec,
         facts=_facts(choice.start, source),

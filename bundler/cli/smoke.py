@@ -22,7 +22,7 @@ from bundler.serve.process import refuse_second, start
 from bundler.serve.readiness import DEFAULT_TIMEOUT
 from bundler.serve.server_record import run_folder, server_name, servers
 from bundler.serve.smoke import SmokeResult, smoke, table
-from bundler.serve.supervise import Patience, Voice, ended_afterwards, run_detached
+from bundler.serve.supervise import Voice, WaitLimits, ended_afterwards, run_detached
 
 if TYPE_CHECKING:
     from bundler.cli.serving import Choice
@@ -149,7 +149,7 @@ def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     if not options["no_doctor"]:
         require_fit(opened)
     server = start(opened.launch, opened.target, opened.host, os.environ, detach=True)
-    patience, voice = Patience(timeout=options["timeout"]), Voice(say)
+    patience, voice = WaitLimits(timeout=options["timeout"]), Voice(say)
     with ended_afterwards(server, patience, voice):
         run_detached(server, opened.launch, patience, voice)
         return _ask(options, server.state)

@@ -41,7 +41,7 @@ _CONDA_PACK = "from conda_pack.cli import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
+class RuntimeTree:
     """What an archive becomes on the target."""
 
     size: int
@@ -143,7 +143,7 @@ def _separate(prefix: Path) -> None:
 
 def write_archive(
     packed: Path, prefix: Path, target: Path, *, added: Mapping[str, bytes], meter: Meter
-) -> Unpacked:
+) -> RuntimeTree:
     """Write the reproducible archive.
 
     :param packed: what :func:`conda_pack` wrote.
@@ -180,7 +180,7 @@ def write_archive(
                 data = _portable(file.read() if file else b"", os.fsencode(prefix), name)
                 size += _add_file(archive, name, data, executable=bool(_mode(source, member) & 0o100))
                 meter.advance(len(data))
-    return Unpacked(size, len(names))
+    return RuntimeTree(size, len(names))
 
 
 def _with_folders(names: set[str]) -> set[str]:

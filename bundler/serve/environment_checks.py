@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bundler.host.finding import Finding
-    from bundler.serve.launch import Launch
+    from bundler.serve.launch import ServerLaunch
 
 CACHE_ROOM = 2 * 10**9
 """Bytes that compiled kernels may take at the first start."""
 INSTALL_AGAIN = "; or, where the environment should have it, install it anew: bundler install"
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class EnvironmentFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Where the server runs on this host."""
 
     python: str | None
@@ -85,7 +85,7 @@ def look(
     sglang: str | None,
     *,
     probed: bool,
-) -> Place:
+) -> EnvironmentFacts:
     """Look at the place the server will run in. Changes nothing.
 
     :param python: the interpreter.
@@ -99,7 +99,7 @@ def look(
     existing = caches
     while not existing.exists():
         existing = existing.parent
-    return Place(
+    return EnvironmentFacts(
         python=str(python) if python.exists() else None,
         wanted_python=str(python),
         compiler=compiler(variables),
@@ -128,7 +128,7 @@ def compiler(variables: Mapping[str, str]) -> str | None:
     return shutil.which("gcc", path=path) or shutil.which("clang", path=path)
 
 
-def check_place(place: Place) -> Iterator[Finding]:
+def check_place(place: EnvironmentFacts) -> Iterator[Finding]:
     """Interpreter, compiler, libnuma and caches."""
     if place.python is None:
         fix = "install the environment: bundler install"
@@ -154,7 +154,7 @@ def check_place(place: Place) -> Iterator[Finding]:
     yield _caches(place)
 
 
-def check_openness(launch: Launch, *, key: bool = False) -> Finding:
+def check_openness(launch: ServerLaunch, *, key: bool = False) -> Finding:
     """Warn where anybody on the network may ask the server.
 
     :param key: whether clients must give one, beside what the command line shows.
@@ -169,7 +169,7 @@ def check_openness(launch: Launch, *, key: bool = False) -> Finding:
     return warn("network", "access", seen, "a key, or this host alone", fix)
 
 
-def _caches(place: Place) -> Finding:
+def _caches(place: EnvironmentFacts) -> Finding:
     if place.caches_problem:
         fix = "set XDG_CACHE_HOME to a folder that this user can write"
         return fail("environment", "kernel caches", place.caches_problem, f"{place.caches} writable", fix)

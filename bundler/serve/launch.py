@@ -29,7 +29,7 @@ SHIM = "libcuda"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Served:
     """What is served, and with what."""
 
     root: Path
@@ -67,7 +67,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class ServerLaunch:
     """A server about to be started."""
 
     argv: tuple[str, ...]
@@ -120,8 +120,8 @@ class Launch:
 
 
 def build(
-    target: Target, wishes: Wishes, host: HostFacts, base: Mapping[str, str], activation: Mapping[str, str]
-) -> Launch:
+    target: Served, wishes: Wishes, host: HostFacts, base: Mapping[str, str], activation: Mapping[str, str]
+) -> ServerLaunch:
     """Build the launch.
 
     :param host: for the GPUs that are visible and for libcuda.
@@ -143,7 +143,7 @@ def build(
     address = flags.value_of("dist-init-addr", ours, users)
     _check_nodes(nnodes, rank, address)
     variables = driver | _variables(target, host, family, nnodes, address)
-    return Launch(
+    return ServerLaunch(
         argv=(str(target.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
         added={name: value for name, value in variables.items() if name not in base},
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
@@ -170,13 +170,13 @@ def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": folder} if folder in named and folder != "/" else {}
 
 
-def _pixi_run(target: Target) -> tuple[str, ...]:
+def _pixi_run(target: Served) -> tuple[str, ...]:
     """Return what runs a command in a workspace's environment, from the folder where one is."""
     elsewhere = ("--manifest-path", str(target.root / "pixi.toml")) if target.root != Path.cwd() else ()
     return ("pixi", "run", "--frozen", *elsewhere, "--environment", target.environment or "default")
 
 
-def prepare(launch: Launch, host: HostFacts) -> None:
+def prepare(launch: ServerLaunch, host: HostFacts) -> None:
     """Make the caches and the link libcuda.so that Triton's linker needs."""
     for name, value in launch.added.items():
         if Path(value).is_relative_to(launch.caches) and name != "CUDA_HOME":
@@ -193,7 +193,7 @@ def prepare(launch: Launch, host: HostFacts) -> None:
         fresh.replace(link)
 
 
-def _our_flags(target: Target, wishes: Wishes, host: HostFacts, family: str | None) -> dict[str, FlagValue]:
+def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | None) -> dict[str, FlagValue]:
     """Lay the manifest's flags, its variants, the route's and the user's options over each other."""
     ours: dict[str, FlagValue] = {}
     if wishes.config is not None:
@@ -215,7 +215,7 @@ def _our_flags(target: Target, wishes: Wishes, host: HostFacts, family: str | No
     return ours
 
 
-def _tp_size(target: Target, host: HostFacts, nnodes: int) -> int:
+def _tp_size(target: Served, host: HostFacts, nnodes: int) -> int:
     """Choose from the visible GPUs; where there are none, name the publisher's first choice.
 
     Where the model's heads aren't known, its files not being here, none but the publisher's sizes is safe.
@@ -230,7 +230,7 @@ def _tp_size(target: Target, host: HostFacts, nnodes: int) -> int:
 
 
 def _variables(
-    target: Target, host: HostFacts, family: str | None, nnodes: int, address: str | None
+    target: Served, host: HostFacts, family: str | None, nnodes: int, address: str | None
 ) -> dict[str, str]:
     """Return the variables bundler wants to set, whoever wins in the end."""
     variables = SAFE_PATH | route_environment(route_for(target.sglang), target.caches, target.prefix)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bundler.host.network import split_address
 
 if TYPE_CHECKING:
-    from bundler.serve.launch import Launch
+    from bundler.serve.launch import ServerLaunch
 
 RETRY_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
@@ -162,7 +162,7 @@ class NodeLink:
                 self.failed(reason)
 
 
-def open_link(launch: Launch) -> NodeLink | None:
+def open_link(launch: ServerLaunch) -> NodeLink | None:
     """Open the link of a launch on several nodes; ``None`` on one node only."""
     if launch.nnodes == 1 or launch.dist_init_addr is None:
         return None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.host.facts import HostFacts
-    from bundler.serve.launch import Launch, Target
+    from bundler.serve.launch import Served, ServerLaunch
 
 POLL = 0.1
 GRACE = 30.0
@@ -58,8 +58,8 @@ class Server:
 
 
 def start(
-    launch: Launch,
-    target: Target,
+    launch: ServerLaunch,
+    target: Served,
     host: HostFacts,
     base: Mapping[str, str],
     *,
@@ -221,7 +221,9 @@ def _own_folder(folder: Path) -> Path:
     return own
 
 
-def _spawn(launch: Launch, environment: dict[str, str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
+def _spawn(
+    launch: ServerLaunch, environment: dict[str, str], log: Path, folder: Path
+) -> subprocess.Popen[bytes]:
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
@@ -242,8 +244,8 @@ def _spawn(launch: Launch, environment: dict[str, str], log: Path, folder: Path)
 
 
 def _state_of(
-    launch: Launch,
-    target: Target,
+    launch: ServerLaunch,
+    target: Served,
     pid: int,
     marker: str,
     log: Path,

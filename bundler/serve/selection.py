@@ -11,7 +11,7 @@ from bundler.host.interpreter import find_interpreter, probe
 from bundler.host.needs import Needs, package_version
 from bundler.installation import CACHE
 from bundler.serve.environment_checks import writable_folder
-from bundler.serve.launch import Target
+from bundler.serve.launch import Served
 from bundler.workspace import prefix_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bundler.host.interpreter import Interpreter
     from bundler.installation import Installation
     from bundler.manifest import Environment
-    from bundler.serve.launch import Launch
+    from bundler.serve.launch import ServerLaunch
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def choose_software(
     return software_of(installation.root, installation.environment(environment))
 
 
-def target_of(installation: Installation, model: str | None, software: Software) -> Target:
+def target_of(installation: Installation, model: str | None, software: Software) -> Served:
     """Return what is served in an installation.
 
     :raises UnknownNameError: no such model, or several to choose from.
@@ -94,7 +94,7 @@ def target_of(installation: Installation, model: str | None, software: Software)
     home = software.prefix
     if home is None and software.interpreter is not None:
         home = Path(software.interpreter.prefix)
-    return Target(
+    return Served(
         root=installation.root,
         spec=chosen.spec,
         facts=chosen.facts,
@@ -107,7 +107,7 @@ def target_of(installation: Installation, model: str | None, software: Software)
     )
 
 
-def needs_of_launch(target: Target, launch: Launch, software: Software) -> Needs:
+def needs_of_launch(target: Served, launch: ServerLaunch, software: Software) -> Needs:
     """Return what a launch wants of the host."""
     return Needs(
         environment=software.environment,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from bundler.serve.launch import Launch
+    from bundler.serve.launch import ServerLaunch
     from bundler.serve.nodes import NodeLink
     from bundler.serve.process import Server
     from bundler.serve.progress_log import Progress
@@ -48,7 +48,7 @@ class TerminatedError(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WaitLimits:
     """How a start is waited for."""
 
     timeout: float = DEFAULT_TIMEOUT
@@ -66,7 +66,7 @@ class Voice:
     """Lines of the server's log."""
 
 
-def run_detached(server: Server, launch: Launch, patience: Patience, voice: Voice) -> Progress:
+def run_detached(server: Server, launch: ServerLaunch, patience: WaitLimits, voice: Voice) -> Progress:
     """Wait until a detached server is ready, and leave it running.
 
     Whatever ends the wait before, Ctrl-C too, ends the server with all its processes.
@@ -85,7 +85,7 @@ def run_detached(server: Server, launch: Launch, patience: Patience, voice: Voic
         return progress
 
 
-def run_foreground(server: Server, launch: Launch, patience: Patience, voice: Voice) -> None:
+def run_foreground(server: Server, launch: ServerLaunch, patience: WaitLimits, voice: Voice) -> None:
     """Run a server until it ends or this command is told to end; SIGTERM ends it orderly and returns.
 
     :raises ServeError: it didn't become ready, or ended by itself.
@@ -111,7 +111,7 @@ def run_foreground(server: Server, launch: Launch, patience: Patience, voice: Vo
 
 
 @contextlib.contextmanager
-def ended_afterwards(server: Server, patience: Patience, voice: Voice) -> Iterator[None]:
+def ended_afterwards(server: Server, patience: WaitLimits, voice: Voice) -> Iterator[None]:
     """End the server when the block is left, whichever way."""
     with _signals():
         try:
@@ -123,9 +123,9 @@ def ended_afterwards(server: Server, patience: Patience, voice: Voice) -> Iterat
 
 def _become_ready(
     server: Server,
-    launch: Launch,
+    launch: ServerLaunch,
     link: NodeLink | None,
-    patience: Patience,
+    patience: WaitLimits,
     voice: Voice,
     tail: LogTail | None = None,
 ) -> Progress:
@@ -173,7 +173,7 @@ def where_the_seconds_went(progress: Progress, seconds: float, ahead: ReadAhead 
 
 
 def _wait_for_the_whole(
-    server: Server, link: NodeLink, progress: Progress, log: Path, patience: Patience, voice: Voice
+    server: Server, link: NodeLink, progress: Progress, log: Path, patience: WaitLimits, voice: Voice
 ) -> None:
     """On a node that isn't the first: wait until the first one's server answers."""
     link.ready()
@@ -192,7 +192,7 @@ def _wait_for_the_whole(
             raise failure(f"the first node isn't ready after {patience.timeout:.0f} s", progress, log)
 
 
-def _watch(server: Server, link: NodeLink | None, tail: LogTail, patience: Patience, voice: Voice) -> None:
+def _watch(server: Server, link: NodeLink | None, tail: LogTail, patience: WaitLimits, voice: Voice) -> None:
     """Show the log until the server ends, and end what it left."""
     recent: list[str] = []
     state, looked = _ready_state(server, 0), time.monotonic()
@@ -228,7 +228,7 @@ def _echo(lines: list[str], recent: list[str], voice: Voice) -> list[str]:
 
 
 @contextlib.contextmanager
-def _ended_unless_ready(server: Server, patience: Patience, voice: Voice) -> Iterator[None]:
+def _ended_unless_ready(server: Server, patience: WaitLimits, voice: Voice) -> Iterator[None]:
     """End the server if the block is left by any exception."""
     try:
         yield
@@ -240,7 +240,7 @@ def _ended_unless_ready(server: Server, patience: Patience, voice: Voice) -> Ite
         raise
 
 
-def _end(server: Server, patience: Patience, voice: Voice, *, at_once: bool = False) -> None:
+def _end(server: Server, patience: WaitLimits, voice: Voice, *, at_once: bool = False) -> None:
     """End the server in order, or at once, as a second Ctrl-C has it, and forget it."""
     left = len(find_tree(server.state.pid, server.state.start, server.state.marker))
     if left:

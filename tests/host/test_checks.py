@@ -13,7 +13,7 @@ from bundler.host.gpu import Gpu, GpuProcess
 from bundler.host.needs import Needs, choose_tp_size, divides, version_in
 from bundler.manifest import Environment, Model
 from bundler.model import Fit, ModelFacts, ModelSpec, Requirements
-from bundler.serve.environment_checks import Place, check_place, compiler, look
+from bundler.serve.environment_checks import EnvironmentFacts, check_place, compiler, look
 from bundler.serve.weights import check_folder, check_weights
 from tests.serve.conftest import make_installation, safetensors
 
@@ -228,7 +228,7 @@ def test_facts_travel(tmp_path: Path) -> None:
 
 def test_place() -> None:
     """Interpreter, compiler, libnuma and caches are each looked at."""
-    place = Place(
+    place = EnvironmentFacts(
         python="/p",
         wanted_python="/p",
         compiler="/cc",

@@ -13,7 +13,7 @@ from bundler.host.network import client_host, interface_towards, own_addresses, 
 from bundler.model import Fit, LaunchVariant, ModelFacts, ModelSpec, Requirements
 from bundler.model import Launch as LaunchSpec
 from bundler.serve.flags import merge, parse, value_of
-from bundler.serve.launch import Launch, Target, Wishes, build
+from bundler.serve.launch import Served, ServerLaunch, Wishes, build
 from bundler.serve.sglang_versions import CACHES
 from tests.host.test_checks import gpus
 
@@ -29,8 +29,8 @@ SPEC = ModelSpec(name="GLM-4.7", served_name="glm-4.7", launch=LaunchSpec(flags=
 HOST = HostFacts(gpus=gpus(8), libraries={"libcuda.so.1": "/lib/libcuda.so.1"})
 
 
-def target(**changes: object) -> Target:
-    base = Target(
+def target(**changes: object) -> Served:
+    base = Served(
         root=Path("/opt/glm"),
         spec=SPEC,
         facts=ModelFacts(attention_heads=96, kv_heads=8),
@@ -49,12 +49,12 @@ def launch(
     host: HostFacts = HOST,
     base: dict[str, str] | None = None,
     **changes: object,
-) -> Launch:
+) -> ServerLaunch:
     base = base if base is not None else {"PATH": "/usr/bin"}
     return build(target(**changes), wishes or Wishes(), host, base, base)
 
 
-def flag(one: Launch, name: str) -> str | None:
+def flag(one: ServerLaunch, name: str) -> str | None:
     words = list(one.argv)
     return words[words.index(name) + 1] if name in words else None
 
