@@ -87,11 +87,6 @@ class Store:
         """Return an address's place in a bundle's tree and in an installation."""
         return f"{NAME}/{self.relative(url)}"
 
-    def origin_folder(self, origin: str) -> str:
-        """Return the folder under ``mirror/`` that stands for ``scheme://host[:port]/``."""
-        scheme, host, _ = _split(origin)
-        return "file" if scheme == "file" else host
-
     @property
     def memory(self) -> Path:
         """Where bundler remembers what it knows of the store."""

@@ -7,7 +7,6 @@ import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from bundler.errors import InputError, UnknownNameError
 from bundler.lockfile import (
@@ -85,12 +84,6 @@ class EnvironmentLock:
                 return f"{match[1]}.{match[2]}"
         return None
 
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """The distinct ``scheme://host[:port]/`` of its artifacts, which a mirror has to stand for."""
-        found = (urlsplit(one.url) for one in self.artifacts)
-        return tuple(sorted({f"{url.scheme}://{url.netloc}/" for url in found}))
-
 
 class Workspace:
     """A folder with pixi.toml and pixi.lock. The lock's packages are read when they are asked for."""
@@ -122,11 +115,6 @@ class Workspace:
     def lock_path(self) -> Path:
         """Where pixi.lock is."""
         return self.root / LOCK
-
-    @property
-    def lock_version(self) -> int:
-        """The lock's version."""
-        return self._lock.version
 
     @property
     def manifest(self) -> Mapping[str, Any]:

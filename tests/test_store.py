@@ -57,7 +57,6 @@ def test_local_files_do_not_tell_their_folder() -> None:
 
 def test_the_origin_is_the_first_folder() -> None:
     store = Store(ROOT)
-    assert store.origin_folder("https://h.example:8080/") == "h.example_8080"
     assert store.relative("https://h.example:8080/x").split("/")[1] == "h.example_8080"
 
 

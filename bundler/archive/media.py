@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from bundler.archive import sums
-from bundler.common.durable import sync_folder
+from bundler.common.durable import make_folder, sync_folder
 from bundler.errors import DamagedError, DestinationError, PreflightError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Media:
         self._turn = 0
         for folder in self.folders:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 if not os.access(folder, os.W_OK | os.X_OK):
                     raise DestinationError("the folder for the bundle can't be written to", where=folder)
             except OSError as problem:

@@ -41,26 +41,6 @@ class FileSource:
 
 
 @dataclass(frozen=True, slots=True)
-class BytesSource:
-    """A small file that is made, not found."""
-
-    data: bytes
-
-    @property
-    def fingerprint(self) -> str:
-        """Its digest."""
-        import hashlib
-
-        return hashlib.sha256(self.data).hexdigest()
-
-    def open(self) -> AbstractContextManager[BinaryIO]:
-        """Open the bytes."""
-        import io
-
-        return io.BytesIO(self.data)
-
-
-@dataclass(frozen=True, slots=True)
 class Member:
     """One entry of the target tree, before it is written."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bundler.archive.tar import Place
+    from bundler.archive.tar import Offsets
     from bundler.manifest import Manifest
 
 VOLUME_SIZE = 8 * 2**30
@@ -79,7 +79,7 @@ class StreamPlan:
     """The tar stream before a byte of it is read: every position in it is known."""
 
     members: list[Member]
-    places: list[Place]
+    places: list[Offsets]
     ending: bytes
     """The stream's last bytes, after the last member."""
     frames: array[int]
@@ -175,7 +175,7 @@ def _with_folders(members: Iterable[Member]) -> Iterator[Member]:
         yield member
 
 
-def _cut(places: Sequence[Place], size: int, frame_size: int) -> array[int]:
+def _cut(places: Sequence[Offsets], size: int, frame_size: int) -> array[int]:
     """Return where frames begin: every ``frame_size`` bytes, and anew at each large member."""
     borders = [place.header for place in places if place.end - place.content > _BORDER * frame_size]
     starts = array("q", [0])

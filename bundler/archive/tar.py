@@ -106,7 +106,7 @@ def _block(prefix: bytes, name: bytes, mode: int, size: int, kind: bytes, link: 
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
-class Place(NamedTuple):
+class Offsets(NamedTuple):
     """Where an entry lies in the stream, in bytes from its beginning."""
 
     header: int
@@ -117,7 +117,7 @@ class Place(NamedTuple):
     """The first byte after its padding."""
 
 
-def places(entries: Iterable[tuple[str, EntryKind, int, int, str]]) -> Iterator[Place]:
+def places(entries: Iterable[tuple[str, EntryKind, int, int, str]]) -> Iterator[Offsets]:
     """Lay entries out one after the other.
 
     :param entries: path, kind, mode, size and target of each that the stream carries, in order.
@@ -126,7 +126,7 @@ def places(entries: Iterable[tuple[str, EntryKind, int, int, str]]) -> Iterator[
     for path, kind, mode, size, target in entries:
         content = position + len(header(path, kind, mode, size, target))
         end = content + size + padding(size)
-        yield Place(position, content, end)
+        yield Offsets(position, content, end)
         position = end
 
 

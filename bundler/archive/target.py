@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bundler.archive import tar
+from bundler.common.durable import make_folder
 from bundler.common.units import size_text
 from bundler.errors import DestinationError, PreflightError
 from bundler.installation import PARTIAL, STATE
@@ -35,8 +36,7 @@ class Target:
         """
         self.root = root
         try:
-            if not root.exists():
-                root.mkdir(parents=True)
+            if make_folder(root):
                 # The umask must not decide who can serve from here.
                 root.chmod(tar.DIR_MODE)
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -83,7 +83,7 @@ class Target:
             return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
 
     def make_folder(self, path: str) -> None:
-        """Make a folder whose parent is there, or keep the one that is.
+        """Make a folder whose parent is there, or keep the one that is; its name is made durable.
 
         :raises DestinationError: something else has its name.
         """
@@ -94,8 +94,10 @@ class Target:
             except FileExistsError:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                     raise self._in_the_way(path) from None
-                return
-            os.chmod(name, tar.DIR_MODE, dir_fd=folder)
+            else:
+                os.chmod(name, tar.DIR_MODE, dir_fd=folder)
+            # Also of one that is there: an earlier run may have been killed before it came to this.
+            os.fsync(folder)
 
     def make_link(self, path: str, target: str) -> None:
         """Make a link, or keep the one that is there and is the same.

@@ -139,7 +139,6 @@ class _Unpack:
             if entry.kind == "dir":
                 for folder in (entry.path, f"{PARTIAL}/{entry.path}"):
                     self._target.make_folder(folder)
-                    self._target.sync_folder(folder)
 
     def _write(self, numbers: list[int], meter: Meter) -> None:
         """Write frames; what was written stays, also when this ends early."""

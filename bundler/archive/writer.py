@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bundler.archive import finish, frames
+from bundler.archive import frames, small_files
+from bundler.archive.finished import find_finished
 from bundler.archive.journal import Journal
 from bundler.archive.media import PACK_JOURNAL, Media, out_of_space
 from bundler.archive.pack_state import PackRecord, Written
@@ -55,21 +56,21 @@ def write_bundle(
     :raises PreflightError: the disks are full; what is written is kept.
     """
     plan = plan_stream(recipe)
-    media = Media(folders, finish.reserve(recipe, plan))
-    finish.check_companions(recipe)
+    media = Media(folders, small_files.reserve(recipe, plan))
+    small_files.check_companions(recipe)
     media.check_foreign(recipe.companions)
     key = stream_key(recipe, plan)
     journal = Journal(media.folders[0] / PACK_JOURNAL, PackRecord)
     try:
         if journal.subject != key:
-            whole = finish.finished(recipe, key, media, replace=replace)
+            whole = find_finished(recipe, key, media, replace=replace)
             if whole is not None:
                 return whole
             journal.start(key)
         written = Written(plan, recipe.volume_size, journal)
         with reporter.phase("write", plan.size, done=written.position) as meter:
             _write_volumes(recipe, plan, media, written, threads or default_threads(), meter)
-        manifest = finish.finish(recipe, plan, key, media, written)
+        manifest = small_files.write(recipe, plan, key, media, written)
         journal.remove()
     finally:
         if journal.subject != key:

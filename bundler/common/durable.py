@@ -22,9 +22,30 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> bool:
+    """Make a folder, and those above it that aren't there; each new name is made durable.
+
+    :returns: whether it is new.
+    :raises OSError: it can't be made, or something else has its name.
+    """
+    try:
+        if not folder.parent.exists() and folder.parent != folder:
+            make_folder(folder.parent)
+        folder.mkdir()
+    except OSError:
+        # What is there already may be refused for other reasons too: a disk that is mounted read-only.
+        if not folder.is_dir():
+            raise
+        return False
+    # A folder may be one that this user writes to and can't read.
+    with contextlib.suppress(PermissionError):
+        sync_folder(folder.parent)
+    return True
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a small file so that after a crash it is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(data)

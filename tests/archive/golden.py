@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import manifest as manifests
-from bundler.archive.member import BytesSource, Member
+from bundler.archive.member import Member
 from bundler.archive.recipe import Recipe, current_writer
 from bundler.archive.writer import write_bundle
 from bundler.model import ModelFacts, ModelSpec
+from tests.archive.make import BytesSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

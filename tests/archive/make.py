@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,22 @@ if TYPE_CHECKING:
 
 FRAME = 16384
 """Frames as small as this put many borders into small trees."""
+
+
+@dataclass(frozen=True)
+class BytesSource:
+    """A small file that is made, not found."""
+
+    data: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Its digest."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def open(self) -> io.BytesIO:
+        """Open the bytes."""
+        return io.BytesIO(self.data)
 
 
 def content(size: int, seed: int, kind: str = "mixed") -> bytes:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from bundler.archive import frames, tar, validate
 from bundler.archive.bundle import Bundle
-from bundler.archive.member import BytesSource, Member
+from bundler.archive.member import Member
 from bundler.archive.recipe import Recipe, current_writer
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.verify import verify_bundle
 from bundler.archive.writer import write_bundle
 from bundler.manifest import Manifest
-from tests.archive.make import content, snapshot
+from tests.archive.make import BytesSource, content, snapshot
 from tests.archive.reference_reader import read_bundle
 
 FRAME = 4096

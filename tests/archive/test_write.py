@@ -15,7 +15,7 @@ import pytest
 
 from bundler.archive import media, unpack_state, volume_writer
 from bundler.archive.bundle import Bundle, find_bundle
-from bundler.archive.member import BytesSource, FileSource, Member
+from bundler.archive.member import FileSource, Member
 from bundler.archive.verify import verify_bundle
 from bundler.archive.writer import write_bundle
 from bundler.errors import (
@@ -26,7 +26,7 @@ from bundler.errors import (
     UnknownNameError,
     UsageError,
 )
-from tests.archive.make import files_of, make_tree, recipe_of, snapshot, unpack
+from tests.archive.make import BytesSource, files_of, make_tree, recipe_of, snapshot, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from bundler.archive.writer import write_bundle
 from bundler.cli.main import bundler_command
-from tests.archive.make import make_tree, recipe_of, snapshot
+from tests.archive.make import make_tree, recipe_of, snapshot, unpack
 from tests.support.disk import WatchedDisk
 
 if TYPE_CHECKING:
@@ -85,3 +85,26 @@ def test_the_kept_manifest_comes_after_all_files_and_the_receipt_after_it(unpack
     names = unpacked.names()
     behind = names[names.index(f".bundler/bundles/{kept.name}") + 1 :]
     assert not [name for name in behind if name.startswith("weights/")]
+
+
+def test_a_new_folder_of_a_bundle_is_on_the_disk_before_anything_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(make_tree(tmp_path / "tree"))
+    with monkeypatch.context() as watching:
+        disk = WatchedDisk(tmp_path, watching)
+        write_bundle(recipe, [tmp_path / "new/bundle"], threads=2)
+    assert disk.check_folders() == {"new", "new/bundle"}
+
+
+def test_each_new_folder_of_a_destination_is_on_the_disk_before_anything_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the destination itself down to the folders of files, of files under way and of kept manifests."""
+    write_bundle(recipe_of(make_tree(tmp_path / "tree")), [tmp_path / "bundle"])
+    with monkeypatch.context() as watching:
+        disk = WatchedDisk(tmp_path, watching)
+        unpack(tmp_path / "bundle", tmp_path / "new/out")
+    folders = {f"new/out/{path}" for path, (kind, *_) in snapshot(tmp_path / "tree").items() if kind == "dir"}
+    own = {"new", "new/out", "new/out/.bundler", "new/out/.bundler/bundles", "new/out/.bundler/partial"}
+    assert disk.check_folders() == folders | own

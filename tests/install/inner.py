@@ -18,6 +18,7 @@ def do(task: InnerTask, outer: OuterSide) -> list[int] | None:
         meter.advance(3)
         meter.advance(-1)
     print('{"advance": "many"}')
+    print('{"level": "info"}')
     print("plain, of a library", flush=True)
     if task.what == "fail":
         raise ValueError("it failed\nin two lines")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bundler.install.program import Ended
 
-NEWS = ["count", '{"advance": "many"}', "plain, of a library"]
+NEWS = ["count", '{"advance": "many"}', '{"level": "info"}', "plain, of a library"]
 
 
 class Heard:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -87,7 +88,8 @@ def _call(stage: Stage) -> dict[str, dict[str, str]]:
 def test_the_configuration_names_each_origin(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     use(stage, monkeypatch).install(stage.root, stage.environments("default"), stage.store, SILENT)
     config = tomllib.loads(str(_call(stage)["config"]))
-    assert sorted(config["mirrors"]) == sorted(stage.environments("default")[0].origins)
+    urls = [urlsplit(one.url) for one in stage.environments("default")[0].artifacts]
+    assert {*config["mirrors"]} == {f"{url.scheme}://{url.netloc}/" for url in urls}
     for origin, targets in config["mirrors"].items():
         host = origin.split("/")[2]
         assert len(targets) == 1

@@ -27,7 +27,7 @@ class Event:
     """A step that a power cut could come after."""
 
     kind: str
-    """``sync``, ``sync folder``, ``name``, ``write`` or ``append``."""
+    """``sync``, ``sync folder``, ``make folder``, ``name``, ``write`` or ``append``."""
     path: str
     """Below the watched folder; a ``name``'s new one."""
     torn: tuple[str, ...]
@@ -49,6 +49,7 @@ class WatchedDisk:
         self._before = self._contents()
         for name, wrap in (
             ("fsync", self._sync),
+            ("mkdir", self._make),
             ("rename", self._name),
             ("replace", self._name),
             ("link", self._name),
@@ -79,6 +80,23 @@ class WatchedDisk:
             folder = ("sync folder", str(Path(event.path).parent))
             synced = folder in [(one.kind, one.path) for one in (later[:1] if at_once else later)]
             assert synced, f"{folder[1]} was not synced after {event.path} got its name"
+
+    def check_folders(self) -> set[str]:
+        """Assert that each new folder's name was on the disk before its thread did anything else.
+
+        :returns: the folders that were made and stayed.
+        """
+        made = set()
+        for at, event in enumerate(self.events):
+            if event.kind != "make folder" or not (self.root / event.path).is_dir():
+                continue
+            after = next((one for one in self.events[at + 1 :] if one.thread == event.thread), None)
+            above = ("sync folder", str(Path(event.path).parent))
+            assert after and (after.kind, after.path) == above, (
+                f"{event.path} was made, {above[1]} not synced"
+            )
+            made.add(event.path)
+        return made
 
     def check_last(self, name: str) -> None:
         """Assert that a file got its name when all other names were on the disk, and none came later."""
@@ -160,6 +178,17 @@ class WatchedDisk:
                     self._add("name", path)
 
         return name
+
+    def _make(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def mkdir(folder: Any, *words: Any, dir_fd: int | None = None, **options: Any) -> None:
+            with self._lock:
+                real(folder, *words, dir_fd=dir_fd, **options)
+                place = Path(os.fsdecode(folder)).absolute() if dir_fd is None else _path_of(dir_fd) / folder
+                path = self._below(place.parent.resolve() / place.name)
+                if path is not None:
+                    self._add("make folder", path)
+
+        return mkdir
 
     def _write(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def write(file: int, data: Any) -> int:

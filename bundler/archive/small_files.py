@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import platform
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,32 +10,19 @@ import msgspec
 
 from bundler import manifest as manifests
 from bundler.archive import sums, validate
-from bundler.archive.bundle import Bundle, is_bundle
+from bundler.archive.finished import digest_of, log_of
 from bundler.archive.media import PACK_JOURNAL, PARTIAL_SUFFIX
 from bundler.archive.readme import readme
 from bundler.archive.recipe import current_writer
 from bundler.archive.validate import VOLUME_NAME
-from bundler.archive.volume_check import check_volumes
-from bundler.common.digest import sha256_of
 from bundler.common.durable import write_atomically
-from bundler.errors import BundlerError, DestinationError, InputError
+from bundler.errors import InputError
 from bundler.manifest import Frames, Manifest, Volume
 
 if TYPE_CHECKING:
     from bundler.archive.media import Media
     from bundler.archive.pack_state import Written
     from bundler.archive.recipe import Recipe, StreamPlan
-
-
-class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """``pack-log.json``: what differs from run to run, and so is outside the sums."""
-
-    recipe: str
-    """What the bundle was made from, as one digest: packing the same again finds it finished."""
-    finished: str
-    """UTC, ISO 8601."""
-    host: str
-    folders: tuple[str, ...]
 
 
 def reserve(recipe: Recipe, plan: StreamPlan) -> int:
@@ -62,35 +46,7 @@ def check_companions(recipe: Recipe) -> None:
             raise InputError(f"a companion can't be called {name!r}")
 
 
-def finished(recipe: Recipe, key: str, media: Media, *, replace: bool) -> Manifest | None:
-    """Return the manifest if this very bundle is finished here, else clear the way.
-
-    :raises DestinationError: another finished bundle is here, and it may not be replaced.
-    """
-    there = [folder for folder in media.folders if is_bundle(folder)]
-    if not there:
-        return None
-    with contextlib.suppress(BundlerError, OSError, msgspec.DecodeError):
-        log = msgspec.json.decode((there[0] / sums.LOG).read_bytes(), type=Log)
-        if log.recipe == _recipe_digest(recipe, key):
-            with Bundle.open(there) as bundle:
-                check_volumes(bundle)
-                return bundle.manifest
-    if not replace:
-        raise DestinationError(
-            "a finished bundle of other content is here",
-            where=there[0],
-            hint="give the new one another name or folder, or say that it may be replaced (--replace)",
-        )
-    for folder in there:
-        listed = sums.parse((folder / sums.SUMS).read_bytes(), folder / sums.SUMS)
-        # The sums go first: without them it is no bundle any more, wherever this stops.
-        for name in (sums.SUMS, sums.SUMS + ".sig", sums.LOG, *listed):
-            (folder / name).unlink(missing_ok=True)
-    return None
-
-
-def finish(recipe: Recipe, plan: StreamPlan, key: str, media: Media, written: Written) -> Manifest:
+def write(recipe: Recipe, plan: StreamPlan, key: str, media: Media, written: Written) -> Manifest:
     """Write all that isn't a volume, the sums last: they make it a bundle.
 
     :return: the bundle's manifest.
@@ -105,15 +61,8 @@ def finish(recipe: Recipe, plan: StreamPlan, key: str, media: Media, written: Wr
         sums.README: readme(recipe, manifest, [_names_in(places, folder) for folder in homes]),
     }
     digests = {volume.name: volume.sha256 for volume in manifest.volumes}
-    digests |= {name: hashlib.sha256(data).hexdigest() for name, data in small.items()}
-    digests |= {name: _digest(source) for name, source in recipe.companions.items()}
-    log = Log(
-        recipe=_recipe_digest(recipe, key),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        host=platform.node(),
-        folders=tuple(map(str, homes)),
-    )
-    small[sums.LOG] = msgspec.json.format(msgspec.json.encode(log)) + b"\n"
+    digests |= {name: digest_of(source) for name, source in {**small, **recipe.companions}.items()}
+    small[sums.LOG] = log_of(recipe, key, homes)
     small[sums.SUMS] = sums.render(digests)
     for folder in homes:
         for name, source in recipe.companions.items():
@@ -155,10 +104,6 @@ def _names_in(places: dict[str, Path], folder: Path) -> list[str]:
     return [name for name, home in places.items() if home == folder]
 
 
-def _digest(source: Path | bytes) -> str:
-    return sha256_of(source) if isinstance(source, Path) else hashlib.sha256(source).hexdigest()
-
-
 def _place(path: Path, data: bytes) -> None:
     write_atomically(path, data)
     if path.suffix == ".sh":
@@ -176,13 +121,3 @@ def _drop_unused(media: Media, homes: list[Path]) -> None:
                 (folder / (name + PARTIAL_SUFFIX)).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def _recipe_digest(recipe: Recipe, key: str) -> str:
-    digest = hashlib.sha256(key.encode())
-    head = msgspec.structs.replace(recipe.head, writer=current_writer())
-    digest.update(manifests.encode(head))
-    digest.update(repr((recipe.notes, sorted(recipe.companions))).encode())
-    for _, source in sorted(recipe.companions.items(), key=lambda pair: pair[0]):
-        digest.update(_digest(source).encode())
-    return digest.hexdigest()
