@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from filelock import FileLock
+
+from bundler.common.durable import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]
     if os.environ.get("PYTEST_XDIST_WORKER"):
         base = base.parent
     folder, note = base / f"shared-{name}", base / f"shared-{name}.pickle"
-    with FileLock(base / f"shared-{name}.lock"):
+    with locked(base / f"shared-{name}.lock", lambda: None):
         if not note.exists():
             folder.mkdir(exist_ok=True)
             note.write_bytes(pickle.dumps(make(folder)))

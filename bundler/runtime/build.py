@@ -56,7 +56,6 @@ RECIPE = "1"
 NEEDED = (
     "blake3",
     "click",
-    "filelock",
     "msgspec",
     "packaging",
     "psutil",

@@ -8,6 +8,7 @@ replaces by the runtime's place on the target.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import os
 import re
@@ -20,7 +21,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from bundler.errors import InstallError
-from bundler.runtime.gzipped import GzipWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,7 +158,7 @@ def write_archive(
     with (
         tarfile.open(packed, "r:") as source,
         target.open("wb") as raw,
-        GzipWriter(raw, LEVEL) as compressed,
+        gzip.GzipFile("", "wb", LEVEL, raw, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
         members = {member.name: member for member in source}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
-from filelock import FileLock, Timeout
 
+from bundler.common.durable import locked
 from bundler.common.units import size_text
 from bundler.errors import ServeError, UsageError
 from bundler.host.gpu import used_memory
@@ -75,19 +75,20 @@ def start(
     folder = run_folder(target.root)
     folder.mkdir(parents=True, exist_ok=True)
     name = server_name(launch.port, launch.node_rank)
-    try:
-        with FileLock(folder / f"{name}.lock", timeout=0):
-            refuse_second(folder, name)
-            prepare(launch, host)
-            log = _fresh_log(folder / f"{name}.log")
-            marker = uuid.uuid4().hex
-            before = used_memory()
-            process = _spawn(launch, {**launch.environment(base), MARKER: marker}, log, _own_folder(folder))
-            state = _state_of(launch, target, process.pid, marker, log, before, detach, api_key_file)
-            write_state(folder, state)
-            return Server(state, process, folder)
-    except Timeout as problem:
-        raise ServeError("another bundler is starting this server just now", where=folder) from problem
+
+    def busy() -> None:
+        raise ServeError("another bundler is starting this server just now", where=folder)
+
+    with locked(folder / f"{name}.lock", busy):
+        refuse_second(folder, name)
+        prepare(launch, host)
+        log = _fresh_log(folder / f"{name}.log")
+        marker = uuid.uuid4().hex
+        before = used_memory()
+        process = _spawn(launch, {**launch.environment(base), MARKER: marker}, log, _own_folder(folder))
+        state = _state_of(launch, target, process.pid, marker, log, before, detach, api_key_file)
+        write_state(folder, state)
+        return Server(state, process, folder)
 
 
 def stop(folder: Path, state: ServerState, grace: float = GRACE) -> list[str]:

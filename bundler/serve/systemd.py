@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
+from string import Template
 from typing import TYPE_CHECKING
 
 from bundler.serve.server_record import server_name
@@ -47,8 +48,6 @@ def unit_name(settings: UnitSettings, rank: int) -> str:
 
 def unit(settings: UnitSettings, rank: int = 0) -> str:
     """Return the text of the unit of one node."""
-    import jinja2
-
     serve = ["serve", "--model", settings.model]
     if settings.environment:
         serve += ["--env", settings.environment]
@@ -60,18 +59,18 @@ def unit(settings: UnitSettings, rank: int = 0) -> str:
         serve += ["--", *settings.extra]
     status = ["status", "--wait", str(settings.start_seconds), "--port", str(settings.port)]
     status += ["--node-rank", str(rank)]
-    template = resources.files("bundler.serve").joinpath("data/bundler.service.j2").read_text("utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
-    )
-    return environment.from_string(template).render(
-        settings=settings,
-        rank=rank,
+    template = resources.files("bundler.serve").joinpath("data/bundler.service").read_text("utf-8")
+    return Template(template).substitute(
+        model=settings.model,
+        port=settings.port,
+        node=f", node rank {rank} of {settings.nnodes}" if settings.nnodes > 1 else "",
         root=_path(str(settings.root)),
+        user=f"User={settings.user}\n" if settings.user else "",
         serve=_command([*settings.bundler, *serve]),
         status=_command([*settings.bundler, *status]),
-        log=str(settings.root / ".bundler" / "run" / f"{server_name(settings.port, rank)}.log"),
+        start_seconds=settings.start_seconds + 120,
         stop_seconds=STOP_SECONDS,
+        log=settings.root / ".bundler" / "run" / f"{server_name(settings.port, rank)}.log",
     )
 
 

@@ -46,7 +46,7 @@ RUNTIME = EnvironmentWish(
     "bundler",
     conda=("python",),
     wheels=(
-        *("blake3", "click", "conda-pack", "filelock", "httpx2", "jinja2", "msgspec", "nvidia-ml-py"),
+        *("blake3", "click", "conda-pack", "httpx2", "msgspec", "nvidia-ml-py"),
         *("packaging", "psutil", "py-rattler", "pyyaml", "tqdm", "uv", "zstandard"),
     ),
 )
