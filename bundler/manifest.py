@@ -167,7 +167,7 @@ class Runtime(_Part, frozen=True, kw_only=True):
     """What ``runtime.tar.gz`` holds."""
 
     source: str
-    """What it was made of: ``environment bundler`` or ``the interpreter of environment NAME``."""
+    """What it was made of: ``environment bundler``."""
     python: str
     pixi: str | None = None
     bundler: str

@@ -6,6 +6,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundler.errors import InputError, UnknownNameError
@@ -24,7 +25,6 @@ from bundler.stack import CUDNN, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from bundler.artifact import Artifact
 
@@ -32,6 +32,8 @@ PLATFORM = "linux-64"
 """The platform that bundles are for, as conda names it."""
 OWN_ENVIRONMENT = "bundler"
 """The environment that bundler itself travels in."""
+_SHIPPED = "_workspace"
+"""The package's folder that a wheel of bundler brings its own pixi.toml and pixi.lock in."""
 MANIFEST, LOCK = "pixi.toml", "pixi.lock"
 HOST_PACKAGES = frozenset({"__unix", "__linux", "__glibc", "__archspec", "__cuda"})
 """Virtual packages that a GPU host has; a platform that asks for another one isn't its platform."""
@@ -256,14 +258,27 @@ class Workspace:
 
 
 def required_environments(workspace: Workspace, names: Iterable[str]) -> tuple[EnvironmentLock, ...]:
-    """Return the environments of a bundle: those named, once each, and bundler's own where there is one.
+    """Return the environments of a bundle: those named, once each, and the one that bundler travels in.
 
     :raises UnknownNameError: as :meth:`Workspace.environment`.
     """
     chosen = {environment.name: environment for environment in map(workspace.environment, names)}
-    if OWN_ENVIRONMENT in workspace.environments:
-        chosen.setdefault(OWN_ENVIRONMENT, workspace.environments[OWN_ENVIRONMENT])
+    chosen.setdefault(OWN_ENVIRONMENT, own_workspace(workspace).environments[OWN_ENVIRONMENT])
     return tuple(chosen.values())
+
+
+def own_workspace(workspace: Workspace) -> Workspace:
+    """Return the workspace whose environment ``bundler`` travels: this one, or else bundler's own.
+
+    bundler's own lock comes with it, in the package or in the checkout that it runs from, so that what runs
+    on the GPU host is hashed by its publishers whatever is installed here.
+
+    :raises InputError: the lock that came with bundler is gone, or can't be read.
+    """
+    if OWN_ENVIRONMENT in workspace.environments:
+        return workspace
+    package = Path(__file__).resolve().parent
+    return Workspace.load(package / _SHIPPED if (package / _SHIPPED).is_dir() else package.parent)
 
 
 def normalised(name: str) -> str:

@@ -99,12 +99,13 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]
 
 @pytest.fixture(scope="session")
 def demo_workspace(tmp_path_factory: pytest.TempPathFactory) -> DemoWorkspace:
-    """Return a workspace with the environments ``default`` and ``extra``; not to be changed."""
-    from tests.support.workspace import DEFAULT, EXTRA, make_workspace
+    """Return a workspace with the environments ``default``, ``extra`` and ``bundler``; not to be changed."""
+    from tests.support.workspace import DEFAULT, EXTRA, RUNTIME, make_workspace
 
-    return shared(
-        tmp_path_factory, "workspace", lambda folder: make_workspace(folder, environments=(DEFAULT, EXTRA))
-    )
+    def make(folder: Path) -> DemoWorkspace:
+        return make_workspace(folder, environments=(DEFAULT, EXTRA, RUNTIME))
+
+    return shared(tmp_path_factory, "workspace", make)
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,15 @@
 """What travels to run bundler itself where no Python is: ``runtime.tar.gz``, and ``install.sh``.
 
-The runtime is made of the workspace's environment ``bundler``. A workspace without one lends the interpreter
-of an environment that is packed; bundler's requirements then come from the interpreter that runs now, without
-those that only the online host needs.
+The runtime is made of the environment ``bundler``: the workspace's, or the one in bundler's own lock.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import zlib
@@ -31,16 +27,13 @@ from bundler.errors import InputError, InstallError
 from bundler.host.system_checks import OLDEST_GLIBC
 from bundler.install.installer import Caches
 from bundler.install.wheels import claim_for_pixi, find_uv
-from bundler.lockfile import glibc_of_wheel
 from bundler.manifest import Runtime
 from bundler.runtime import relocatable
 from bundler.runtime.launchers import template
-from bundler.runtime.repack import own_wheel, repack, requirements
-from bundler.workspace import LOCK, MANIFEST, OWN_ENVIRONMENT, prefix_of
+from bundler.runtime.own_wheel import own_wheel
+from bundler.workspace import LOCK, MANIFEST, OWN_ENVIRONMENT, own_workspace, prefix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bundler.common.progress import Reporter
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock, Workspace
@@ -71,28 +64,19 @@ NEEDED = (
 class _Plan:
     """What a runtime is made of."""
 
-    source: str
     environment: EnvironmentLock
-    """What is installed: the whole environment, or its conda packages alone."""
-    wheels: tuple[Path, ...]
-    """What is installed on top; bundler's own wheel is the first."""
+    wheel: Path
+    """bundler's own, which is installed on top."""
     pixi: Path | None
     """A pixi that is put in, where the environment has none."""
     pixi_version: str | None
 
     def key(self) -> str:
         """Return a digest of all inputs and of the tools that shape the bytes."""
-        parts = [RECIPE, self.source, metadata.version("conda-pack"), zlib.ZLIB_RUNTIME_VERSION]
+        parts = [RECIPE, metadata.version("conda-pack"), zlib.ZLIB_RUNTIME_VERSION, sha256_of(self.wheel)]
         parts += sorted(artifact.sha256 or artifact.url for artifact in self.environment.artifacts)
-        parts += [f"{wheel.name} {sha256_of(wheel)}" for wheel in self.wheels]
         parts += [sha256_of(self.pixi)] if self.pixi else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-    def glibc(self) -> str | None:
-        """Return the newest glibc that the environment or a wheel asks for."""
-        asked = [_numbers(self.environment.glibc)] if self.environment.glibc else []
-        asked += [version for wheel in self.wheels if (version := glibc_of_wheel(wheel.name))]
-        return ".".join(map(str, max(asked))) if asked else None
 
 
 def build_runtime(
@@ -100,22 +84,19 @@ def build_runtime(
     store: Store,
     out: Path,
     *,
-    environments: Sequence[EnvironmentLock] = (),
     pixi: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Runtime:
     """Write ``runtime.tar.gz``, or take the one that was made of the same inputs before.
 
-    :param workspace: where an environment ``bundler`` is looked for.
+    :param workspace: where an environment ``bundler`` is looked for first.
     :param store: holds the artifacts of the environment that the runtime is made of; nothing is downloaded.
     :param out: the archive's place; an older one is replaced.
-    :param environments: the environments that are packed, one of which lends its interpreter where there is
-        no environment ``bundler``.
     :param pixi: a pixi to put in where the environment has none; never looked for unasked.
     :returns: what the archive holds.
-    :raises InputError: there is nothing to make a runtime of.
+    :raises InputError: what came with bundler is gone, or the pixi is none.
     :raises InstallError: it couldn't be made, or doesn't run.
-    :raises DamagedError: a file of bundler or of its requirements was changed after its install.
+    :raises DamagedError: a file of bundler was changed after its install.
     """
     folder = store.root / CACHE
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +104,13 @@ def build_runtime(
     # Inside the store: the packages are hard links out of its caches.
     with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.absolute()) as name:
         scratch = Path(name)
-        plan = _plan(workspace, environments, pixi, scratch)
+        own = own_workspace(workspace)
+        plan = _plan(own.environments[OWN_ENVIRONMENT], pixi, scratch)
         made = folder / f"{plan.key()}.tar.gz"
         facts = made.with_suffix("").with_suffix(".json")
         if not (made.is_file() and facts.is_file()):
-            reporter.say(f"making the runtime of {plan.source}")
-            runtime = _make(plan, workspace, store, scratch, reporter)
+            reporter.say("making the runtime that bundler travels in")
+            runtime = _make(plan, own, store, scratch, reporter)
             (scratch / "runtime.tar.gz").replace(made)
             facts.write_bytes(msgspec.json.encode(runtime))
             _prune(folder)
@@ -136,46 +118,14 @@ def build_runtime(
         return msgspec.json.decode(facts.read_bytes(), type=Runtime)
 
 
-def _plan(
-    workspace: Workspace, environments: Sequence[EnvironmentLock], pixi: Path | None, scratch: Path
-) -> _Plan:
-    """Decide what the runtime is made of, and make the wheels that go into it."""
+def _plan(environment: EnvironmentLock, pixi: Path | None, scratch: Path) -> _Plan:
+    """Decide what the runtime is made of, and make bundler's own wheel."""
     folder = scratch / "wheels"
     folder.mkdir()
-    own = own_wheel(folder)
-    if OWN_ENVIRONMENT in workspace.environments:
-        environment = workspace.environments[OWN_ENVIRONMENT]
-        source, wheels = f"environment {OWN_ENVIRONMENT}", [own]
-    else:
-        lender = _lender(workspace, environments)
-        conda = tuple(artifact for artifact in lender.artifacts if artifact.kind == "conda")
-        environment = dataclasses.replace(lender, artifacts=conda)
-        source = f"the interpreter of environment {lender.name}"
-        wheels = [own, *(repack(distribution, folder) for distribution in requirements())]
-    version = environment.version_of("pixi")
+    wheel, version = own_wheel(folder), environment.version_of("pixi")
     if version is None and pixi is not None:
-        return _Plan(source, environment, tuple(wheels), pixi, _pixi_version(pixi))
-    return _Plan(source, environment, tuple(wheels), None, version)
-
-
-def _lender(workspace: Workspace, environments: Sequence[EnvironmentLock]) -> EnvironmentLock:
-    """Return the environment whose interpreter fits the requirements that are installed here."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for environment in environments:
-        if any(one.kind == "conda" and one.name == "python" for one in environment.artifacts) and (
-            environment.stack.python or ""
-        ).startswith(f"{here}."):
-            return environment
-    have = (
-        ", ".join(f"{one.name}: {one.stack.python or 'none'}" for one in environments)
-        or "no environment is packed"
-    )
-    raise InputError(
-        f"nothing here can carry bundler: pixi.toml has no environment {OWN_ENVIRONMENT}, and no packed "
-        f"environment has the Python {here} that bundler runs in ({have})",
-        where=workspace.lock_path,
-        hint=f"add an environment {OWN_ENVIRONMENT} to pixi.toml as bundler's own repository has it",
-    )
+        return _Plan(environment, wheel, pixi, _pixi_version(pixi))
+    return _Plan(environment, wheel, None, version)
 
 
 def _pixi_version(pixi: Path) -> str:
@@ -201,7 +151,7 @@ def _make(plan: _Plan, workspace: Workspace, store: Store, scratch: Path, report
     installer = NativeInstaller.find(Caches.of_store(store.root.absolute()))
     installer.install(root, [plan.environment], store, reporter)
     prefix = prefix_of(root, plan.environment.name)
-    _install_wheels(prefix, plan.wheels, scratch)
+    _install_wheel(prefix, plan.wheel, scratch)
     _try_out(prefix)
     relocatable.settle_scripts(prefix)
     packed = scratch / "packed.tar"
@@ -212,26 +162,26 @@ def _make(plan: _Plan, workspace: Workspace, store: Store, scratch: Path, report
             packed, prefix, scratch / "runtime.tar.gz", added=added, meter=meter
         )
     return Runtime(
-        source=plan.source,
+        source=f"environment {OWN_ENVIRONMENT}",
         python=plan.environment.stack.python or "",
         pixi=plan.pixi_version,
         bundler=__version__,
-        glibc=plan.glibc(),
+        glibc=plan.environment.glibc,
         unpacked_bytes=unpacked.size,
         inodes=unpacked.inodes,
     )
 
 
-def _install_wheels(prefix: Path, wheels: Sequence[Path], scratch: Path) -> None:
-    """Put wheels into an environment; by name, so that no file says where they lay."""
+def _install_wheel(prefix: Path, wheel: Path, scratch: Path) -> None:
+    """Put bundler's wheel into an environment; by name, so that no file says where it lay."""
     uv = find_uv()
     if uv is None:
         raise InstallError("there is no uv here, which puts bundler into its runtime", hint="pip install uv")
-    names = ["{}=={}".format(*wheel.name.split("-")[:2]) for wheel in wheels]
     command = [
         *(uv, "pip", "install", "--quiet", "--no-config", "--offline", "--no-deps", "--no-index"),
         *("--cache-dir", scratch / "uv", "--link-mode", "hardlink"),
-        *("--find-links", wheels[0].parent, "--python", prefix / "bin" / "python", *names),
+        *("--find-links", wheel.parent, "--python", prefix / "bin" / "python"),
+        "{}=={}".format(*wheel.name.split("-")[:2]),
     ]
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PYTHON", "VIRTUAL_"))

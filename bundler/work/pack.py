@@ -250,7 +250,6 @@ def _runtime(
         selection.workspace,
         selection.store,
         archive,
-        environments=selection.environments,
         pixi=options.pixi,
         reporter=options.reporter,
     )

@@ -100,12 +100,14 @@ def chosen_environments(
 
     :raises InputError: one isn't there, or has packages that can't be carried.
     """
-    from bundler.workspace import required_environments
+    from bundler.workspace import own_workspace, required_environments
 
     if not names and models:
         return ()
     chosen = required_environments(workspace, names or (DEFAULT,))
-    workspace.check_carriable([one.name for one in chosen], allow_unhashed=allow_unhashed)
+    here = [one.name for one in chosen if one.name in workspace.environments]
+    workspace.check_carriable(here, allow_unhashed=allow_unhashed)
+    own_workspace(workspace).check_carriable([OWN_ENVIRONMENT], allow_unhashed=allow_unhashed)
     return chosen
 
 

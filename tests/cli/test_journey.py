@@ -170,7 +170,7 @@ def test_another_bundle_adds_a_model_and_an_environment(
         "pack", "-C", workspace, "--env", "extra", "--no-rehearse", "-o", disk, "--name", "another"
     )
     assert done.returncode == 0, done.stderr
-    assert "runtime of the interpreter of environment extra" in done.stderr
+    assert "runtime of environment bundler" in done.stderr
     assert "no pixi: the target installs natively" in done.stderr
     for words in ((), ("--dry-run",)):
         done = bundler("unpack", disk / "another", installed, *NATIVE, *words)

@@ -101,13 +101,13 @@ def run_demo(demo: Demo) -> int:
 def make(demo: Demo) -> None:
     """Make the model, the channel and the workspace with its lock."""
     from tests.support.tinymodel import make_model
-    from tests.support.workspace import make_workspace
+    from tests.support.workspace import DEFAULT, RUNTIME, make_workspace
 
     try:
-        made = make_workspace(demo.folder)
+        made = make_workspace(demo.folder, environments=(DEFAULT, RUNTIME))
     except RuntimeError as problem:
         raise StepError(
-            f"{problem}\nThe demo takes four wheels from a package index: check the network; PIP_INDEX_URL "
+            f"{problem}\nThe demo takes its wheels from a package index: check the network; PIP_INDEX_URL "
             "names another index, SSL_CERT_FILE a proxy's certificates"
         ) from problem
     wheels = made.wheels["default"]

@@ -86,7 +86,7 @@ def test_without_an_index_it_says_what_it_needs(
 ) -> None:
     from tests.demo.run import Demo, run_demo
 
-    def unreachable(folder: Path) -> None:
+    def unreachable(folder: Path, **options: object) -> None:
         raise RuntimeError("uv pip compile failed: no route to host")
 
     monkeypatch.setattr("tests.support.workspace.make_workspace", unreachable)

@@ -1,4 +1,4 @@
-"""What the runtime's tests share: one runtime made of the demo's interpreter, and bundles around it."""
+"""What the runtime's tests share: a runtime of the demo's environment ``bundler``, and bundles around it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def own_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def built_runtime(
     tmp_path_factory: pytest.TempPathFactory, demo_workspace: DemoWorkspace, demo_store: Path, own_code: Path
 ) -> BuiltRuntime:
-    """Return a runtime made of the demo's interpreter; not to be changed."""
+    """Return a runtime made of the demo's environment ``bundler``; not to be changed."""
 
     def make(folder: Path) -> BuiltRuntime:
         # Its path is long and has a space: neither may be seen in the archive.
@@ -57,8 +57,7 @@ def built_runtime(
         shutil.copytree(demo_store / "mirror", store / "mirror")
         workspace = Workspace.load(demo_workspace.root)
         archive = folder / "runtime.tar.gz"
-        environments = [workspace.environment("default")]
-        facts = build_runtime(workspace, Store(store), archive, environments=environments)
+        facts = build_runtime(workspace, Store(store), archive)
         return BuiltRuntime(archive, facts, store)
 
     return shared(tmp_path_factory, "runtime", make)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +15,8 @@ from bundler.errors import InputError, InstallError
 from bundler.runtime import build as module
 from bundler.runtime.build import build_runtime
 from bundler.store import Store
-from bundler.workspace import Workspace
+from bundler.workspace import Workspace, required_environments
 from tests.conftest import PROJECT
-from tests.support.workspace import RUNTIME, make_workspace
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import BuiltRuntime
@@ -40,7 +37,7 @@ def test_the_facts_are_those_of_the_archive(
     facts = built_runtime.facts
     with tarfile.open(built_runtime.archive) as archive:
         members = archive.getmembers()
-    assert facts.source == "the interpreter of environment default"
+    assert facts.source == "environment bundler"
     assert facts.python == demo_workspace.python_version
     assert facts.bundler == bundler.__version__
     assert facts.pixi is None
@@ -64,10 +61,8 @@ def test_the_same_inputs_give_the_same_bytes(
     store = tmp_path / "s"
     store.mkdir()
     (store / "mirror").symlink_to(built_runtime.store / "mirror")
-    workspace = Workspace.load(demo_workspace.root)
-    environments = [workspace.environment("default")]
     out = tmp_path / "runtime.tar.gz"
-    facts = build_runtime(workspace, Store(store), out, environments=environments)
+    facts = build_runtime(Workspace.load(demo_workspace.root), Store(store), out)
     assert facts == built_runtime.facts
     assert out.read_bytes() == built_runtime.archive.read_bytes()
 
@@ -83,42 +78,9 @@ def test_a_second_pack_makes_nothing_again(
     out = tmp_path / "out" / "runtime.tar.gz"
     out.parent.mkdir()
     out.write_bytes(b"an older one")
-    environments = [workspace.environment("default")]
-    assert (
-        build_runtime(workspace, Store(built_runtime.store), out, environments=environments)
-        == built_runtime.facts
-    )
+    assert build_runtime(workspace, Store(built_runtime.store), out) == built_runtime.facts
     assert out.read_bytes() == built_runtime.archive.read_bytes()
     assert [one.name for one in out.parent.iterdir()] == ["runtime.tar.gz"]
-
-
-def test_an_environment_bundler_is_preferred(
-    built_runtime: BuiltRuntime,
-    demo_workspace: DemoWorkspace,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "NEEDED", ("click", "msgspec", "tqdm"))
-    workspace = lending(demo_workspace, bundler="default", extra="extra")
-    out = tmp_path / "runtime.tar.gz"
-    facts = build_runtime(workspace, Store(built_runtime.store), out)
-    assert facts.source == "environment bundler"
-    target = tmp_path / "moved"
-    target.mkdir()
-    subprocess.run(["tar", "xzf", out, "-C", target], check=True)
-    done = subprocess.run(
-        [target / "bin/python", "-I", "-m", "bundler", "--version"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.startswith(f"bundler, version {bundler.__version__}")
-    # Of this interpreter's own distributions nothing came along.
-    assert not (target / "bin/uv").exists()
-    with tarfile.open(out) as archive:
-        assert not [
-            name for name in archive.getnames() if name.endswith(("uv_cache.json", "direct_url.json"))
-        ]
 
 
 def test_an_environment_that_cannot_run_bundler_is_refused(
@@ -135,22 +97,16 @@ def test_an_environment_that_cannot_run_bundler_is_refused(
     assert list((store.root / "runtime").iterdir()) == []
 
 
-def test_without_a_fitting_interpreter_the_hint_names_the_way(
+def test_a_workspace_without_an_environment_bundler_gets_the_one_that_came_with_bundler(
     demo_workspace: DemoWorkspace, tmp_path: Path
 ) -> None:
-    workspace = Workspace.load(demo_workspace.root)
-    real = workspace.environment("default")
-    other = dataclasses.replace(
-        real,
-        artifacts=tuple(
-            dataclasses.replace(one, version="3.9.1") if one.name == "python" else one
-            for one in real.artifacts
-        ),
-    )
-    with pytest.raises(InputError, match=r"default: 3\.9\.1") as caught:
-        build_runtime(workspace, Store(tmp_path), tmp_path / "out", environments=[other])
-    assert "environment bundler" in str(caught.value.hint)
-    with pytest.raises(InputError, match="no environment is packed"):
+    workspace = lending(demo_workspace, default="default")
+    (default, own) = required_environments(workspace, ["default"])
+    assert (default.name, own.name) == ("default", "bundler")
+    assert own == Workspace.load(PROJECT).environment("bundler")
+    assert own.version_of("pixi")
+    assert all(artifact.sha256 for artifact in own.artifacts)
+    with pytest.raises(InstallError, match="nothing to install from"):
         build_runtime(workspace, Store(tmp_path), tmp_path / "out")
 
 
@@ -185,18 +141,16 @@ def test_a_program_that_is_no_pixi_is_refused(demo_workspace: DemoWorkspace, tmp
         build_runtime(workspace, Store(tmp_path), tmp_path / "out", pixi=Path("/bin/true"))
 
 
-def test_the_environment_bundler_has_what_the_air_gapped_host_needs(tmp_path: Path, own_code: Path) -> None:
+def test_the_runtime_has_what_the_air_gapped_host_needs(built_runtime: BuiltRuntime, tmp_path: Path) -> None:
     """Its own wheels alone: nothing of this interpreter's comes along, and the native installer runs, too."""
-    made = make_workspace(tmp_path, environments=(RUNTIME,))
-    words = [made.root / "pixi.lock", made.channel, made.root / ".pkg-cache"]
-    subprocess.run([sys.executable, "-m", "tests.support.filled_store", *words], cwd=PROJECT, check=True)
-    out = tmp_path / "runtime.tar.gz"
-    facts = build_runtime(Workspace.load(made.root), Store.of(made.root), out)
-    assert facts.source == "environment bundler"
-    target = tmp_path / "moved"
-    target.mkdir()
-    subprocess.run(["tar", "xzf", out, "-C", target], check=True)
+    subprocess.run(["tar", "xzf", built_runtime.archive, "-C", tmp_path], check=True)
     program = "from bundler.install.choose import choose_installer as c; print(c('native').name)"
-    command = [target / "bin/python", "-I", "-c", program]
+    command = [tmp_path / "bin/python", "-I", "-c", program]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
     assert done.stdout == "native\n", done.stderr
+    names = [path.name for path in tmp_path.rglob("*")]
+    assert not [
+        name
+        for name in names
+        if name.startswith("pytest-") or name.endswith(("uv_cache.json", "direct_url.json"))
+    ]
