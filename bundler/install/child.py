@@ -59,7 +59,7 @@ def call(
     :param folder: its working folder.
     :param isolated: puts what cuts the network before a command.
     :param held: a file descriptor that it inherits, for a lock that lasts as long as it.
-    :returns: the answer, or ``None`` where it ended without one; and how it ended.
+    :returns: the answer, or ``None`` where it failed or ended without one; and how it ended.
     :raises InstallError: it can't be started.
     """
     lines = _Lines(answer, meter)
@@ -72,7 +72,7 @@ def call(
         given=msgspec.json.encode(task).decode(),
         held=held,
     )
-    return lines.answer, ended
+    return lines.answer if ended.code == 0 else None, ended
 
 
 class _Lines(Generic[A]):
