@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bundler.archive.layout import Frame
-    from bundler.archive.volume_reader import VolumeReader
     from bundler.manifest import Manifest, Volume
 
 LARGEST_MANIFEST = 2**30
@@ -35,7 +34,7 @@ class Bundle:
         data: bytes,
         digests: Mapping[str, str],
         folders: Sequence[Path],
-        volumes: Mapping[str, VolumeReader],
+        volumes: Mapping[str, FileVolume],
     ) -> None:
         """Hold the parts; :meth:`open` finds them on disks.
 
@@ -131,9 +130,9 @@ def _open_manifest(folder: Path) -> tuple[bytes, dict[str, str]]:
     return data, digests
 
 
-def _find_volumes(volumes: Sequence[Volume], folders: Sequence[Path]) -> dict[str, VolumeReader]:
+def _find_volumes(volumes: Sequence[Volume], folders: Sequence[Path]) -> dict[str, FileVolume]:
     """Open each volume in the first folder that has it whole, or else in the first that has it."""
-    found: dict[str, VolumeReader] = {}
+    found: dict[str, FileVolume] = {}
     for volume in volumes:
         there = [folder / volume.name for folder in folders if (folder / volume.name).is_file()]
         there.sort(key=lambda path: path.stat().st_size != volume.size)

@@ -207,7 +207,7 @@ def _volume_lines(bundle: Bundle) -> Iterator[str]:
 def _folder_of(bundle: Bundle, name: str) -> str | None:
     """Return where a volume lies, or ``None``: volumes are named by the folders they share, disk by disk."""
     there = bundle.volumes.get(name)
-    return None if there is None else there.where.removesuffix(f"/{name}")
+    return None if there is None else str(there.path.parent)
 
 
 def _installation_lines(installation: Installation) -> Iterator[str]:

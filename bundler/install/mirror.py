@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -52,16 +52,6 @@ class Request:
     """Bytes of content in the answer."""
 
 
-@dataclass(slots=True)
-class _Log:
-    requests: list[Request] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, request: Request) -> None:
-        with self.lock:
-            self.requests.append(request)
-
-
 class LoopbackMirror:
     """A server of one folder, as a context: it answers inside the ``with`` and not after it."""
 
@@ -72,7 +62,7 @@ class LoopbackMirror:
         :param sent: called from any thread with the number of bytes that just went out.
         """
         self.folder = folder
-        self._log = _Log()
+        self._log: list[Request] = []
         self._sent = sent or (lambda amount: None)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -115,8 +105,7 @@ class LoopbackMirror:
     @property
     def requests(self) -> list[Request]:
         """The requests so far, in the order in which they were answered."""
-        with self._log.lock:
-            return list(self._log.requests)
+        return list(self._log)
 
     @property
     def missing(self) -> list[str]:
@@ -159,7 +148,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, folder: Path, log: _Log, sent: Callable[[int], None]) -> None:
+    def __init__(self, folder: Path, log: list[Request], sent: Callable[[int], None]) -> None:
         self.folder = folder.resolve()
         self.log = log
         self.sent = sent
@@ -225,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Keep the request, before its answer goes out: who has the answer finds it in the log."""
         path = unquote(getattr(self, "path", "").partition("?")[0])
-        self.server.log.add(Request(self.command or "", path, int(code), self._content))
+        self.server.log.append(Request(self.command or "", path, int(code), self._content))
 
     def _send(self, file: BinaryIO) -> None:
         self._content = file.seek(0, 2)
