@@ -18,7 +18,7 @@ from bundler import __version__
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from bundler.collect.configuration import Configuration
 
@@ -67,36 +67,28 @@ class Credentials:
         entry = self.netrc.authenticators(host) if self.netrc else None
         return _basic(entry[0] or "", entry[2] or "") if entry else None
 
+    def sign(self, request: httpx2.Request) -> httpx2.Request:
+        """Add the host's credentials to a request that has none; a redirect elsewhere doesn't carry them."""
+        header = self.header(request.url.host)
+        if header and "Authorization" not in request.headers:
+            request.headers["Authorization"] = header
+        return request
+
     def _of(self, host: str) -> Mapping[str, Any]:
         labels = host.split(".")
         wildcards = ("*." + ".".join(labels[start:]) for start in range(len(labels) - 1))
         return next((self.rattler[name] for name in (host, *wildcards) if name in self.rattler), {})
 
 
-class _Authentication(httpx2.Auth):
-    """Adds the host's credentials to a request that has none; a redirect elsewhere doesn't carry them."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        header = self._credentials.header(request.url.host)
-        if header and "Authorization" not in request.headers:
-            request.headers["Authorization"] = header
-        yield request
-
-
 def make_client(credentials: Credentials, *, connections: int = 16) -> httpx2.Client:
     """Return a client for downloads: follows redirects, and takes proxies from the environment.
 
-    :param credentials: sent to the hosts they are for.
-    :param connections: how many at once, at most.
     :raises InputError: the proxy or certificate variables can't be used.
     """
     known = certificates()
     try:
         return httpx2.Client(
-            auth=_Authentication(credentials),
+            auth=credentials.sign,
             headers={"User-Agent": f"bundler/{__version__}", "Accept-Encoding": "identity"},
             verify=known[0] if known else True,
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),

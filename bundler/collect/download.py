@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from bundler.collect.faults import Stopped
-from bundler.collect.network import HttpOrigin, Network
 from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
 from bundler.common.digest import BLOCK
 from bundler.common.durable import sync_folder
@@ -21,13 +20,11 @@ from bundler.errors import BundlerError, PreflightError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import httpx2
-
-    from bundler.collect.client import Credentials
-    from bundler.collect.transfer import Origin, Patience
+    from bundler.collect.network import Origin
+    from bundler.collect.transfer import Patience
 
 SPARE = 64 << 20
 """Bytes that a fetch leaves free on the disk."""
@@ -45,8 +42,6 @@ class Wanted:
     """Lower-case hex; ``None``: whatever comes is taken."""
     size: int | None = None
     """Bytes, where known."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent with each request, beside the client's own."""
     git_sha1: str | None = None
     """The git blob id, where that is what the publisher gives."""
     growing: Path | None = None
@@ -79,33 +74,6 @@ class Wanted:
     def digests(self) -> RunningDigests:
         """Return the digests of no bytes yet."""
         return RunningDigests(self.size, self.sha256, self.git_sha1)
-
-
-class Downloader:
-    """Downloads files with one client; :meth:`download` may run in several threads at once."""
-
-    def __init__(
-        self,
-        client: httpx2.Client,
-        credentials: Credentials | None = None,
-        *,
-        patience: Patience = PATIENT,
-        stop: threading.Event | None = None,
-    ) -> None:
-        """Keep the client, and how patient to be with hosts; see :class:`bundler.collect.network.Network`."""
-        self._network = Network(client, credentials, stop=stop)
-        self._patience = patience
-        self.interrupt = self._network.interrupt
-        """Ends every download now, also those that wait for a host; what came so far stays on the disk."""
-
-    def download(
-        self, wanted: Wanted, advance: Callable[[int], None] | None = None, *, counted: int = 0
-    ) -> str:
-        """Bring a file from its addresses to its path; see :func:`receive`."""
-        origins = [HttpOrigin(self._network, url, wanted.headers) for url in wanted.urls]
-        return receive(
-            wanted, origins, advance, counted=counted, stop=self._network.stop, patience=self._patience
-        )
 
 
 def receive(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bundler.collect.download import Downloader, Wanted, check_room
+from bundler.collect.download import Wanted, check_room, receive
 from bundler.collect.faults import Stopped, UnreachableError
-from bundler.collect.session import JOBS, open_session
+from bundler.collect.network import JOBS, Network, Origin, open_network
 from bundler.collect.sizes import ask_sizes
 from bundler.collect.transfer import PATIENT
 from bundler.common.durable import locked
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.artifact import Artifact
-    from bundler.collect.session import Session
     from bundler.collect.transfer import Patience
     from bundler.common.progress import Reporter
     from bundler.store import Store
@@ -77,8 +76,8 @@ def fetch(
         missing = store.missing(wanted, deep=deep, reporter=reporter)
         if not missing:
             return Fetched(0, len(wanted), 0, 0.0)
-        with open_session(workspace, jobs=jobs) as session:
-            fetching = _Fetching(store, session, missing, ask_sizes(missing, store, session), patience)
+        with closing(open_network(workspace, jobs=jobs)) as network:
+            fetching = _Fetching(store, network, missing, ask_sizes(missing, store, network), patience)
             fetching.check_space()
             start = time.monotonic()
             fetching.run(reporter, jobs)
@@ -100,18 +99,21 @@ class _Fetching:
     def __init__(
         self,
         store: Store,
-        session: Session,
+        network: Network,
         missing: Sequence[Artifact],
         sizes: dict[str, int],
         patience: Patience,
     ) -> None:
         self._store = store
-        self._downloader = Downloader(session.client, session.credentials, patience=patience)
+        self._network, self._patience = network, patience
         # Largest first, so that no large file is left alone at the end.
         order = sorted(missing, key=lambda artifact: -sizes.get(artifact.url, 0))
         self._wanted = {
             artifact: Wanted(
-                store.path(artifact.url), session.addresses(artifact), artifact.sha256, artifact.size
+                store.path(artifact.url),
+                network.configuration.candidates(artifact.url),
+                artifact.sha256,
+                artifact.size,
             )
             for artifact in order
         }
@@ -141,7 +143,7 @@ class _Fetching:
             self._meter = meter
             try:
                 for artifact, problem in each(
-                    self._one, self._wanted, threads=jobs, on_stop=self._downloader.interrupt
+                    self._one, self._wanted, threads=jobs, on_stop=self._network.interrupt
                 ):
                     if problem is None:
                         done.append(artifact)
@@ -158,7 +160,14 @@ class _Fetching:
     def _one(self, artifact: Artifact, stop: threading.Event) -> tuple[Artifact, BundlerError | None]:
         wanted = self._wanted[artifact]
         try:
-            self._downloader.download(wanted, self._advance, counted=wanted.partial_size())
+            receive(
+                wanted,
+                [Origin(self._network, url) for url in wanted.urls],
+                self._advance,
+                stop=self._network.stop,
+                counted=wanted.partial_size(),
+                patience=self._patience,
+            )
         except PreflightError:
             raise
         except BundlerError as problem:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bundler.artifact import Artifact
-    from bundler.collect.session import Session
+    from bundler.collect.network import Network
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 
@@ -133,18 +133,18 @@ def make_plan(
     *,
     models: Sequence[ModelListing] = (),
     output: Path | None = None,
-    session: Session | None = None,
+    network: Network | None = None,
 ) -> Plan:
     """Plan a bundle.
 
     :param environments: with bundler's own, as :func:`bundler.workspace.required_environments` gives them.
     :param models: as their sources list them.
     :param output: the folder that the bundle would be written to, to weigh its space too.
-    :param session: to ask the hosts for sizes that the lock doesn't state; ``None``: nobody is asked.
+    :param network: to ask the hosts for sizes that the lock doesn't state; ``None``: nobody is asked.
     """
     artifacts = {artifact.url: artifact for one in environments for artifact in one.artifacts}
     every = list(artifacts.values())
-    sizes = ask_sizes(every, store, session) if session else known_sizes(every, store)
+    sizes = ask_sizes(every, store, network) if network else known_sizes(every, store)
     missing = {artifact.url for artifact in store.missing(every)}
     planned = tuple(_environment(one, sizes, missing) for one in environments)
     listed = tuple(_model(model) for model in models)

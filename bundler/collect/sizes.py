@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from pathlib import Path
@@ -11,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 import httpx2
 
+from bundler.collect.faults import BeginAnew
+from bundler.collect.network import body_of
 from bundler.common.threads import each
 from bundler.errors import BundlerError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bundler.artifact import Artifact
-    from bundler.collect.session import Session
+    from bundler.collect.network import Network
     from bundler.store import Store
 
 THREADS = 16
@@ -45,7 +46,7 @@ def known_sizes(artifacts: Iterable[Artifact], store: Store) -> dict[str, int]:
 
 
 def ask_sizes(
-    artifacts: Iterable[Artifact], store: Store, session: Session, *, patience: float = PATIENCE
+    artifacts: Iterable[Artifact], store: Store, network: Network, *, patience: float = PATIENCE
 ) -> dict[str, int]:
     """Return sizes by address, asking for those not known; what can't be had is left out.
 
@@ -53,7 +54,7 @@ def ask_sizes(
     """
     wanted = list({artifact.url: artifact for artifact in artifacts}.values())
     found = known_sizes(wanted, store)
-    asking = _Asking(session, time.monotonic() + patience)
+    asking = _Asking(network, time.monotonic() + patience)
     unknown = [artifact for artifact in wanted if artifact.url not in found]
     answers = dict(each(asking.ask, unknown, threads=THREADS))
     fresh = {url: size for url, size in answers.items() if size is not None}
@@ -64,15 +65,15 @@ def ask_sizes(
 class _Asking:
     """One round of questions, in threads."""
 
-    def __init__(self, session: Session, deadline: float) -> None:
-        self._session = session
+    def __init__(self, network: Network, deadline: float) -> None:
+        self._network = network
         self._deadline = deadline
         self._failures: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def ask(self, artifact: Artifact, stop: threading.Event) -> tuple[str, int | None]:
         try:
-            addresses = self._session.addresses(artifact)
+            addresses = self._network.configuration.candidates(artifact.url)
         except BundlerError:
             return artifact.url, None
         for url in addresses:
@@ -93,22 +94,17 @@ class _Asking:
     def _size(self, url: str) -> int | None:
         if urlsplit(url).scheme == "file":
             return Path(unquote(urlsplit(url).path)).stat().st_size
-        asked = self._session.credentials.address(url)
-        answer = self._session.client.head(asked, timeout=TIMEOUT)
-        length = answer.headers.get("Content-Length", "")
-        if answer.status_code == 200 and length.isdigit():
-            return int(length)
-        if answer.status_code in (403, 404, 405, 501) or answer.status_code == 200:
-            return self._size_by_range(asked)
-        return None
+        asked = self._network.credentials.address(url)
+        answer = self._network.client.head(asked, timeout=TIMEOUT)
+        if answer.status_code == 200 and (size := body_of(answer, 0).total) is not None:
+            return size
+        return self._size_by_range(asked) if answer.status_code in (200, 403, 404, 405, 501) else None
 
     def _size_by_range(self, asked: str) -> int | None:
         """Ask for one byte: some hosts refuse HEAD, or answer it without a length."""
-        with self._session.client.stream(
-            "GET", asked, headers={"Range": "bytes=0-0"}, timeout=TIMEOUT
-        ) as answer:
-            match = re.match(r"bytes \d+-\d+/(\d+)$", answer.headers.get("Content-Range", ""))
-            if answer.status_code == 206 and match:
-                return int(match[1])
-            length = answer.headers.get("Content-Length", "")
-            return int(length) if answer.status_code == 200 and length.isdigit() else None
+        one_byte = {"Range": "bytes=0-0"}
+        with self._network.client.stream("GET", asked, headers=one_byte, timeout=TIMEOUT) as answer:
+            try:
+                return body_of(answer, 0).total if answer.status_code in (200, 206) else None
+            except BeginAnew:
+                return None

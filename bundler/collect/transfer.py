@@ -6,11 +6,10 @@ the bytes, a file on the disk or a reader of the archive, takes them from there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bundler.collect.faults import (
     BeginAnew,
@@ -26,7 +25,8 @@ from bundler.errors import DamagedError, FetchError
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Generator, Iterator, Sequence
-    from contextlib import AbstractContextManager
+
+    from bundler.collect.network import Origin
 
 FORGIVEN = 1 << 20
 """Bytes that an attempt must bring to count as progress: after it, the retries are counted anew."""
@@ -78,31 +78,6 @@ class Body:
     """How the host compressed it, unasked."""
 
 
-class Origin(Protocol):
-    """One place that a file can be had from."""
-
-    @property
-    def where(self) -> str:
-        """The place, for messages."""
-
-    @property
-    def title(self) -> str:
-        """The hub's name for people; empty for a plain address."""
-
-    @property
-    def mend(self) -> str:
-        """What to do where its bytes are wrong again and again."""
-
-    def open(self, start: int, stop: int | None = None, validator: str = "") -> AbstractContextManager[Body]:
-        """Open the file from ``start`` on, to ``stop`` where given.
-
-        :param validator: of an earlier :class:`Body`: another file is then given from its beginning.
-        :raises Transient: worth another attempt.
-        :raises Permanent: not worth one.
-        :raises BundlerError: not worth one, at this origin or another.
-        """
-
-
 @dataclass
 class _Asked:
     """An origin and how it behaved."""
@@ -135,17 +110,15 @@ class Transfer:
         :param stop: ends the transfer once it is set.
         :param checked: a digest is compared at the end, so that a changed file can't pass for its beginning.
         """
-        self._name = name
+        self._name, self._size = name, size
         self._asked = [_Asked(origin) for origin in origins]
-        self._size = size
-        self._stop = stop
-        self._patience = patience
-        self._checked = checked
+        self._stop, self._patience, self._checked = stop, patience, checked
         self._last = self._asked[0]
 
     def pieces(
         self,
         start: int = 0,
+        end: int | None = None,
         *,
         skip: bool = False,
         validators: dict[str, str] | None = None,
@@ -154,6 +127,7 @@ class Transfer:
         """Yield pieces with their places; a place before the last one means that the file began anew.
 
         :param start: the first byte's place.
+        :param end: the place where it may end; the file's own end where not given.
         :param skip: never go back: what came already is passed over where the file began anew.
         :param validators: of earlier answers, by ``where``.
         :param opened: told an origin's ``where`` and validator as it answers.
@@ -162,13 +136,15 @@ class Transfer:
         :raises Stopped: it was told to stop.
         """
         place, anew = start, False
-        while self._size is None or place < self._size:
+        last = self._size if end is None else end
+        while last is None or place < last:
             asked = self._last = self._next()
             asked.validator = asked.validator or (validators or {}).get(asked.origin.where, "")
             before = place
             sure = self._checked or bool(asked.validator)
             try:
-                with asked.origin.open(place if sure and not anew else 0, validator=asked.validator) as body:
+                begin = place if sure and not anew else 0
+                with asked.origin.open(begin, end, asked.validator) as body:
                     self._check_length(body)
                     asked.validator = body.validator
                     if opened is not None:
@@ -177,11 +153,13 @@ class Transfer:
                     for at, piece in self._rest(body, place):
                         place = at + len(piece)
                         yield at, piece
-                if self._size is None:
+                        if end is not None and place >= end:
+                            return
+                if last is None:
                     return
-                if place < self._size and body.encoding:
+                if place < last and body.encoding:
                     raise BeginAnew(f"the host sent it compressed ({body.encoding})", tries=4)
-                if place < self._size:
+                if place < last:
                     raise Transient(f"the connection ended after {place} of {self._size} bytes")
             except Permanent as problem:
                 asked.end = problem
@@ -206,24 +184,9 @@ class Transfer:
 
         :raises BundlerError: as :meth:`pieces`.
         """
-        while True:
-            asked = self._last = self._next()
-            try:
-                with asked.origin.open(start, start + length) as body:
-                    self._check_length(body)
-                    found = bytearray()
-                    for _, piece in self._rest(body, start):
-                        found += piece
-                        if len(found) >= length:
-                            break
-                end = start + length if self._size is None else min(start + length, self._size)
-                if len(found) < end - start:
-                    raise Transient("the connection ended early")
-                return bytes(found[:length])
-            except Permanent as problem:
-                asked.end = problem
-            except Transient as problem:
-                self._count(asked, problem, fresh=False)
+        end = start + length if self._size is None else min(start + length, self._size)
+        found = b"".join(piece for _, piece in self.pieces(start, end, skip=True))
+        return found[:length]
 
     def damaged(self, findings: Sequence[str]) -> DamagedError:
         """Count wrong bytes against the origin that gave them; return the error that tells of them."""
@@ -331,20 +294,3 @@ class RunningDigests:
             f"expected {name} {expected}, {bytes_expected} bytes",
             f"got      {name} {got}, {self.size} bytes",
         ]
-
-
-@contextlib.contextmanager
-def file_body(path: str, start: int, chunk: int) -> Iterator[Body]:
-    """Open a file of this machine as a body.
-
-    :raises Permanent: it can't be read.
-    """
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
-    except OSError as problem:
-        raise Permanent(
-            f"{problem.strerror}: {path}", "a file:// address must be readable from this machine"
-        ) from problem
-    with file:
-        file.seek(start)
-        yield Body(start, None, iter(lambda: file.read(chunk), b""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -50,8 +51,8 @@ def planned(
     :param root: the workspace's folder.
     :param output: the folder of the bundle, whose space is weighed too.
     """
+    from bundler.collect.network import open_network
     from bundler.collect.plan import make_plan
-    from bundler.collect.session import open_session
     from bundler.collect.sizes import known_sizes
     from bundler.store import Store
 
@@ -59,8 +60,8 @@ def planned(
     wanted = {artifact.url: artifact for one in environments for artifact in one.artifacts}
     if offline or len(known_sizes(wanted.values(), store)) == len(wanted):
         return make_plan(environments, store, models=models, output=output)
-    with open_session(root) as session:
-        return make_plan(environments, store, models=models, output=output, session=session)
+    with contextlib.closing(open_network(root)) as network:
+        return make_plan(environments, store, models=models, output=output, network=network)
 
 
 def listed_models(sources: Iterable[ModelSource], weights: Path) -> list[ModelListing]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import resource
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bundler.artifact import Artifact
+from bundler.collect.network import open_network
 from bundler.collect.plan import ModelListing, Plan, make_plan
-from bundler.collect.session import open_session
 from bundler.store import Store
 from bundler.workspace import EnvironmentLock, Workspace, required_environments
 from tests.collect.conftest import content, sha
@@ -83,8 +84,8 @@ def test_totals(server: FileServer, tmp_path: Path) -> None:
     assert plan.seconds == plan.missing_size / 1000
     assert [one.present for one in plan.environments[0].artifacts] == [True, False, False, False]
     assert plan.target[0] == "m: 8 × 141 GB"
-    with open_session(None) as session:
-        asked = make_plan([environment], store, session=session)
+    with closing(open_network(None)) as network:
+        asked = make_plan([environment], store, network=network)
     assert asked.unknown_sizes == 0 and asked.missing_size == 1001 + 1002 + 1003
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler.archive.member import FileSource
-from bundler.collect.client import Credentials, make_client
+from bundler.collect.client import Credentials
 from bundler.collect.faults import UnreachableError
 from bundler.collect.models.fetch import STATE, ModelFetch, hash_cache
 from bundler.collect.models.listing import ListedFile, Listing, check_paths, select
@@ -25,7 +25,6 @@ from bundler.common.progress import SILENT
 from bundler.errors import BundlerError, DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bundler.archive.member import Source
@@ -104,21 +103,15 @@ class HubModel:
             return None
         return f"{prefix}:{place.id}" + (f"@{place.revision}" if place.revision else "")
 
-    @contextmanager
-    def _remote(self, jobs: int) -> Iterator[Remote]:
-        """Yield how the files are asked for, until an interrupt or the end of the work."""
-        credentials = Credentials.load()
-        with make_client(credentials, connections=jobs) as opened:
-            yield self._by(Network(opened, credentials))
-
-    def _by(self, network: Network) -> Remote:
+    def _remote(self, jobs: int = 16) -> Remote:
+        """Return how the files are asked for; whoever asks closes its network."""
+        network = Network(Credentials.load(), jobs=jobs)
         return Remote(self.client, self.place.id, self.listing().revision, network, self.patience)
 
     @cached_property
     def _streamed(self) -> Remote:
         """How the archive reads the files: its own end closes the connections."""
-        credentials = Credentials.load()
-        return self._by(Network(make_client(credentials), credentials))
+        return self._remote()
 
     def missing(self, weights: Path) -> list[ListedFile]:
         """Return the files that aren't below ``weights`` with their size."""
@@ -142,7 +135,8 @@ class HubModel:
                 "the files are pinned by their hashes"
             )
         self._pin(weights, reporter)
-        with self._remote(jobs) as remote:
+        remote = self._remote(jobs)
+        with closing(remote.network):
             run = ModelFetch(remote, self.spec.name, weights, hash_cache(weights), rehash)
             try:
                 run.run(listing.files, reporter, jobs)

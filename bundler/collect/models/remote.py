@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bundler.collect.faults import PASSING, Transient, of_status
-from bundler.collect.network import HttpOrigin
+from bundler.collect.network import Origin
 from bundler.collect.transfer import Patience, Transfer
 from bundler.errors import FetchError, UsageError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from bundler.collect.models.listing import ListedFile, Listing
     from bundler.collect.network import Network
-    from bundler.collect.transfer import Origin
     from bundler.errors import BundlerError
 
 HUB_PATIENCE = Patience(attempts=8, first_wait=1.0, longest_wait=60.0, longest_retry_after=120.0)
@@ -83,7 +82,7 @@ class Remote:
         def refused(answer: httpx2.Response) -> Exception:
             return self._refused(answer, path)
 
-        return HttpOrigin(
+        return Origin(
             self.network,
             url,
             headers,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bundler.collect.models.remote import Remote
+    from bundler.collect.network import Origin
 
 
 @dataclass
@@ -60,7 +61,7 @@ def transfer(
     origin: CuttingOrigin, size: int, attempts: int = 50, stop: threading.Event | None = None
 ) -> Transfer:
     patience = Patience(attempts=attempts, first_wait=0.0, longest_wait=0.0)
-    return Transfer("f", [origin], size, stop=stop or threading.Event(), patience=patience)
+    return Transfer("f", [cast("Origin", origin)], size, stop=stop or threading.Event(), patience=patience)
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 30), max_size=20), st.booleans(), st.integers(0, 60))
