@@ -276,11 +276,11 @@ def _facts(root: Path, source: Any) -> ModelFacts:
     if not (folder / "config.json").is_file():
         return manifests_word
     from bundler.collect.models import prove
-    from bundler.collect.models.readers import FolderReader
+    from bundler.collect.models.readers import folder_reader
 
     try:
         listing = FolderSource(source.spec, folder, True).listing()
-        return prove(FolderReader(folder, listing), spec=source.spec, allow_pickle=True)
+        return prove(folder_reader(folder, listing), spec=source.spec, allow_pickle=True)
     except BundlerError:
         return manifests_word
 

@@ -21,7 +21,7 @@ from bundler.safetensors import Header, read_header
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bundler.collect.models.readers import Reader
     from bundler.model import ModelSpec
@@ -40,7 +40,7 @@ class _Proof:
     """One proof under way: what was read, and all that is wrong."""
 
     reader: Reader
-    sizes: dict[str, int]
+    sizes: Mapping[str, int]
     allow_pickle: bool
     findings: list[str] = field(default_factory=list)
     headers: dict[str, Header] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def prove(
     :raises DamagedError: naming everything that is missing, cut off or contradicts itself, all at once.
     :raises FetchError: a hub failed while it was read.
     """
-    proof = _Proof(reader, reader.sizes(), allow_pickle)
+    proof = _Proof(reader, reader.sizes, allow_pickle)
     config = _check_config(proof)
     maps = _check_weights(proof, config, jobs)
     code = _check_code(proof)

@@ -14,11 +14,10 @@ from bundler.archive.member import FileSource
 from bundler.collect.client import Credentials
 from bundler.collect.faults import UnreachableError
 from bundler.collect.models.fetch import STATE, ModelFetch, hash_cache
-from bundler.collect.models.listing import ListedFile, Listing, check_paths, select
-from bundler.collect.models.readers import FolderReader
+from bundler.collect.models.listing import ListedFile, Listing, select
 from bundler.collect.models.remote import HUB_PATIENCE, Remote
 from bundler.collect.models.source import JOBS
-from bundler.collect.models.stream import RangeReader, RemoteSource, check_streamable, digest_by_git
+from bundler.collect.models.stream import RemoteSource, check_streamable, digest_by_git, range_reader
 from bundler.collect.network import Network
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
@@ -76,7 +75,10 @@ class HubModel:
     def listing(self) -> Listing:
         """Return the wanted files at the commit that the revision is now.
 
-        :raises BundlerError: as :meth:`bundler.collect.models.source.ModelSource.listing`.
+        :raises InputError: no file of it is wanted.
+        :raises UnknownNameError: there is no such model or revision.
+        :raises FetchError: the hub failed, or wants a token.
+        :raises DamagedError: names that can't be carried.
         """
         return self._listing
 
@@ -88,20 +90,15 @@ class HubModel:
             if (other := self._other_hub()) is not None:
                 problem.hint = f"the manifest names another hub too: --model {other}; {problem.hint}"
             raise
-        wanted = select(every, self.spec.files, allow_pickle=self.allow_pickle)
-        check_paths((file.path for file in wanted.files), self.origin)
-        return wanted
+        return select(every, self.spec.files, where=self.origin, allow_pickle=self.allow_pickle)
 
     def _other_hub(self) -> str | None:
         """Return the words of the manifest's other hub, or ``None``."""
-        words = {
-            "modelscope": ("hf", self.spec.source.huggingface),
-            "huggingface": ("ms", self.spec.source.modelscope),
-        }
-        prefix, place = words.get(self.client.kind, ("", None))
+        sources = {"hf": self.spec.source.huggingface, "ms": self.spec.source.modelscope}
+        place = sources[self.client.other]
         if place is None:
             return None
-        return f"{prefix}:{place.id}" + (f"@{place.revision}" if place.revision else "")
+        return f"{self.client.other}:{place.id}" + (f"@{place.revision}" if place.revision else "")
 
     def _remote(self, jobs: int = 16) -> Remote:
         """Return how the files are asked for; whoever asks closes its network."""
@@ -125,7 +122,14 @@ class HubModel:
     def fetch(
         self, weights: Path, *, reporter: Reporter = SILENT, jobs: int = JOBS, rehash: bool = False
     ) -> Path:
-        """Bring every file into ``weights/NAME``; see :class:`bundler.collect.models.source.ModelSource`."""
+        """Bring every file into ``weights/NAME``, checked against the publisher's hash; return the folder.
+
+        What is there already is reused; what an earlier run left half is gone on with.
+
+        :param rehash: read files that are there even where size and time are those of an earlier check.
+        :raises FetchError: the hub failed, after retries.
+        :raises DamagedError: the hub's bytes aren't those that it promised.
+        """
         listing = self.listing()
         if listing.left_out:
             reporter.say(f"left out, as safetensors are there: {', '.join(listing.left_out)}")
@@ -190,10 +194,6 @@ class HubModel:
             for file in self.listing().files
         }
 
-    def folder_reader(self, weights: Path) -> Reader:
-        """Return how the fetched files are read."""
-        return FolderReader(weights / self.spec.name, self.listing())
-
     def stream(self) -> tuple[Reader, dict[str, tuple[Source, str | None]]]:
         """Return how the files are read from the hub itself.
 
@@ -206,7 +206,7 @@ class HubModel:
         sources: dict[str, tuple[Source, str | None]] = {
             file.path: (RemoteSource(self._streamed, file), file.sha256) for file in listing.files
         }
-        return RangeReader(self._streamed, listing), sources
+        return range_reader(self._streamed, listing), sources
 
     def _with_small_files_digested(self) -> Listing:
         files = tuple(

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from bundler.errors import DamagedError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bundler.model import FileSelection
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -65,12 +63,17 @@ class Listing:
         return {file.path: file.size for file in self.files}
 
 
-def select(listing: Listing, selection: FileSelection, *, allow_pickle: bool = False) -> Listing:
+def select(
+    listing: Listing, selection: FileSelection, *, where: object, allow_pickle: bool = False
+) -> Listing:
     """Return a listing with the files that the manifest wants.
 
     Pickles beside safetensors are left out: SGLang wouldn't load them, and they would only take room.
 
+    :param where: the source, for messages.
     :raises InputError: nothing is left.
+    :raises DamagedError: naming each path that would leave the model's folder or that two systems read
+        differently.
     """
     wanted = [file for file in listing.files if is_wanted(file.path, selection)]
     left_out: list[str] = []
@@ -82,6 +85,14 @@ def select(listing: Listing, selection: FileSelection, *, allow_pickle: bool = F
             "the model has no file that its manifest wants",
             hint="look at files.include and files.exclude in the manifest",
             findings=[f"there is: {file.path}" for file in listing.files[:10]],
+        )
+    findings = [f"{file.path!r}" for file in sorted(wanted) if not _safe(file.path)]
+    if findings:
+        raise DamagedError(
+            "the source lists files that can't be carried: they point outside, or their names are unsafe",
+            where=where,
+            hint="exclude them in the manifest's files.exclude, or ask the publisher",
+            findings=findings[:20],
         )
     return replace(listing, files=tuple(sorted(wanted)), left_out=tuple(sorted(left_out)))
 
@@ -97,21 +108,6 @@ def is_wanted(path: str, selection: FileSelection) -> bool:
 def matches(path: str, pattern: str) -> bool:
     """Return whether a path matches a glob pattern, of the whole path or of its last part."""
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path.rsplit("/", 1)[-1], pattern)
-
-
-def check_paths(paths: Iterable[str], where: object) -> None:
-    """Refuse a listing with paths that would leave the model's folder or that two systems read differently.
-
-    :raises DamagedError: naming each of them.
-    """
-    findings = [f"{path!r}" for path in paths if not _safe(path)]
-    if findings:
-        raise DamagedError(
-            "the source lists files that can't be carried: they point outside, or their names are unsafe",
-            where=where,
-            hint="exclude them in the manifest's files.exclude, or ask the publisher",
-            findings=findings[:20],
-        )
 
 
 def _safe(path: str) -> bool:

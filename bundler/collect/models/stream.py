@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from bundler.collect.models.readers import Reader
 from bundler.collect.transfer import RunningDigests
 from bundler.errors import InputError
 
@@ -90,32 +91,15 @@ class _Pieces(io.RawIOBase):
         super().close()
 
 
-class RangeReader:
-    """A hub's files read by parts, for the proof of completeness before anything is written."""
+def range_reader(remote: Remote, listing: Listing) -> Reader:
+    """Return how a hub's files are read by parts, to prove them complete before anything is written."""
+    files = {file.path: file for file in listing.files}
 
-    def __init__(self, remote: Remote, listing: Listing) -> None:
-        """Read a listing's files."""
-        self._remote = remote
-        self._files = {file.path: file for file in listing.files}
+    def read(path: str, offset: int, length: int) -> bytes:
+        length = min(length, files[path].size - offset)
+        return remote.transfer(files[path]).read(offset, length) if length > 0 else b""
 
-    @property
-    def where(self) -> str:
-        """The hub's model."""
-        return self._remote.where
-
-    def sizes(self) -> dict[str, int]:
-        """Return the sizes that the hub lists."""
-        return {path: file.size for path, file in self._files.items()}
-
-    def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read by Range."""
-        file = self._files[path]
-        length = min(length, file.size - offset)
-        return self._remote.transfer(file).read(offset, length) if length > 0 else b""
-
-    def interrupt(self) -> None:
-        """Close the connections to the hub."""
-        self._remote.network.interrupt()
+    return Reader(remote.where, listing.sizes(), read, remote.network.interrupt)
 
 
 def check_streamable(listing: Listing, where: str) -> None:
