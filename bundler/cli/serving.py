@@ -275,8 +275,7 @@ def _facts(root: Path, source: Any) -> ModelFacts:
     manifests_word = ModelFacts(vision=source.spec.smoke.image)
     if not (folder / "config.json").is_file():
         return manifests_word
-    from bundler.collect.models import prove
-    from bundler.collect.models.readers import folder_reader
+    from bundler.collect.models.completeness import folder_reader, prove
 
     try:
         listing = FolderSource(source.spec, folder, True).listing()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bundler.collect.faults import Stopped
 from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
-from bundler.common.digest import BLOCK
+from bundler.common.digest import read_blocks
 from bundler.common.durable import sync_folder
 from bundler.errors import BundlerError, PreflightError
 
@@ -108,19 +108,18 @@ def receive(
         patience=patience,
         checked=wanted.checked,
     )
+    again = False
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
         wanted.partial.parent.mkdir(parents=True, exist_ok=True)
-        digests = receiving.bring(transfer)
-        if digests.wrong:
-            transfer.damaged(digests.wrong)
+        while (digests := receiving.bring(transfer)).wrong:
+            problem = transfer.damaged(digests.wrong)
             receiving.discard()
+            if again:
+                raise problem
+            again = True
             if say is not None:
                 say(f"{wanted.name or wanted.path.name}: {digests.wrong[1]}; fetching it once more")
-            digests = receiving.bring(transfer)
-        if digests.wrong:
-            receiving.discard()
-            raise transfer.damaged(digests.wrong)
         receiving.finish()
     except OSError as problem:
         _raise_disk(problem, wanted)
@@ -200,13 +199,10 @@ def feed(digests: RunningDigests, path: Path, stop: threading.Event) -> None:
 
     :raises Stopped: ``stop`` was set meanwhile.
     """
-    block = bytearray(BLOCK)
-    view = memoryview(block)
-    with path.open("rb", buffering=0) as source:
-        while count := source.readinto(block):
-            if stop.is_set():
-                raise Stopped
-            digests.update(view[:count])
+    for block in read_blocks(path, stop):
+        digests.update(block)
+    if stop.is_set():
+        raise Stopped
 
 
 def check_room(folder: Path, needed: int, what: str, hint: str) -> None:

@@ -82,7 +82,8 @@ def fetch(
             start = time.monotonic()
             fetching.run(reporter, jobs)
         seconds = time.monotonic() - start
-        _keep_rate(store, fetching.received, seconds)
+        if fetching.received >= WORTH_MEASURING and seconds > 0:
+            store.table("rates").update({"download": round(fetching.received / seconds)})
         size = sum(store.path(artifact.url).stat().st_size for artifact in missing)
         return Fetched(len(missing), len(wanted) - len(missing), size, seconds)
 
@@ -150,7 +151,8 @@ class _Fetching:
                     else:
                         failed[artifact] = problem
                         meter.say(masked(f"{artifact.label}: {problem.what}"))
-                        if _hopeless(failed):
+                        # Hosts that failed so often, after all retries, would fail the rest too.
+                        if sum(isinstance(one, UnreachableError) for one in failed.values()) >= HOPELESS:
                             break
             finally:
                 self._store.record(done)
@@ -179,11 +181,6 @@ class _Fetching:
     def _advance(self, amount: int) -> None:
         self.received += amount
         self._meter.advance(amount)
-
-
-def _hopeless(failed: dict[Artifact, BundlerError]) -> bool:
-    """Say whether hosts failed so often, after all retries, that the rest isn't worth trying now."""
-    return sum(isinstance(problem, UnreachableError) for problem in failed.values()) >= HOPELESS
 
 
 def _all_failures(failed: dict[Artifact, BundlerError]) -> BundlerError:
@@ -216,8 +213,3 @@ def _locked(store: Store, reporter: Reporter) -> Iterator[None]:
                 hint="check its permissions",
             ) from problem
         yield
-
-
-def _keep_rate(store: Store, size: int, seconds: float) -> None:
-    if size >= WORTH_MEASURING and seconds > 0:
-        store.table("rates").update({"download": round(size / seconds)})

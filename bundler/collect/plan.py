@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,27 +25,6 @@ if TYPE_CHECKING:
 
 LEAST_PACKED = 75
 """Percent of its size that a bundle takes at least: BF16 weights pack to 78, FP8 to 81, packages to 100."""
-
-
-@dataclass(frozen=True)
-class ModelListing:
-    """What a plan needs to know of a model; whoever asks the hub or the folder fills it in."""
-
-    name: str
-    origin: str
-    """``modelscope:OWNER/NAME``, ``huggingface:OWNER/NAME`` or ``folder``."""
-    files: int
-    size: int
-    """Bytes."""
-    present: int
-    """Bytes that are here already."""
-    place: Path
-    """Where the rest would be downloaded to."""
-    revision: str | None = None
-    streamed: bool = False
-    """Whether the rest goes straight into the bundle, and takes no room at ``place``."""
-    advice: Sequence[str] = ()
-    """What the target must have, the most important line first."""
 
 
 class PlannedArtifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,13 +59,24 @@ class PlannedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     origin: str
+    """``modelscope:OWNER/NAME``, ``huggingface:OWNER/NAME`` or ``folder``."""
     revision: str | None
     files: int
     size: int
+    """Bytes."""
     missing: int
     """Bytes to download."""
     streamed: bool = False
-    """Whether they go straight into the bundle."""
+    """Whether they go straight into the bundle, and take no room of their own."""
+
+
+class ModelListing(PlannedModel, frozen=True, kw_only=True):
+    """A model with what a plan needs to know beside; whoever asks the hub or the folder fills it in."""
+
+    place: Path
+    """Where the rest would be downloaded to."""
+    advice: tuple[str, ...] = ()
+    """What the target must have, the most important line first."""
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,16 +136,15 @@ def make_plan(
     sizes = ask_sizes(every, store, network) if network else known_sizes(every, store)
     missing = {artifact.url for artifact in store.missing(every)}
     planned = tuple(_environment(one, sizes, missing) for one in environments)
-    listed = tuple(_model(model) for model in models)
     lacking = sum(sizes.get(url, 0) for url in missing)
-    missing_size = lacking + sum(model.missing for model in listed)
-    size = sum(sizes.values()) + sum(model.size for model in listed)
+    missing_size = lacking + sum(model.missing for model in models)
+    size = sum(sizes.values()) + sum(model.size for model in models)
     speed = rate(store)
     return Plan(
         target=tuple(_target(environments, models)),
         environments=planned,
-        models=listed,
-        files=len(every) + sum(model.files for model in listed),
+        models=tuple(msgspec.convert(one, PlannedModel, from_attributes=True) for one in models),
+        files=len(every) + sum(model.files for model in models),
         size=size,
         missing_files=len(missing),
         missing_size=missing_size,
@@ -191,18 +179,6 @@ def _artifact(artifact: Artifact, sizes: Mapping[str, int], missing: set[str]) -
     )
 
 
-def _model(model: ModelListing) -> PlannedModel:
-    return PlannedModel(
-        name=model.name,
-        origin=model.origin,
-        revision=model.revision,
-        files=model.files,
-        size=model.size,
-        missing=max(0, model.size - model.present),
-        streamed=model.streamed,
-    )
-
-
 def _target(environments: Iterable[EnvironmentLock], models: Iterable[ModelListing]) -> Iterable[str]:
     """Say what the target must have: the model's GPUs first, since nothing else is dearer to get wrong."""
     for model in models:
@@ -232,16 +208,13 @@ def _wishes(
 ) -> Iterable[tuple[Path, str, int]]:
     yield store.root, "the store", lacking
     for model in models:
-        if model.size > model.present and not model.streamed:
-            yield model.place, f"the weights of {model.name}", model.size - model.present
+        if model.missing and not model.streamed:
+            yield model.place, f"the weights of {model.name}", model.missing
     if output is not None:
         # What an interrupted pack has written is there already.
-        least = size * LEAST_PACKED // 100 - _written(output)
+        written = sum(path.stat().st_size for path in output.glob("*") if path.is_file())
+        least = size * LEAST_PACKED // 100 - written
         yield output, "the bundle (at least)", max(0, least)
-
-
-def _written(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
 def _space(wishes: Iterable[tuple[Path, str, int]]) -> tuple[Space, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from bundler.common.units import size_text
 from bundler.errors import PreflightError
@@ -32,7 +33,7 @@ def make_plan(selection: Selection, folders: Sequence[Path], *, stream: bool = F
     """
     listings = listed_models(selection.models, selection.weights)
     if stream:
-        listings = [dataclasses.replace(one, present=0, streamed=True) for one in listings]
+        listings = [msgspec.structs.replace(one, missing=one.size, streamed=True) for one in listings]
     return planned(
         selection.root, selection.fetched, listings, output=folders[0] if len(folders) == 1 else None
     )
@@ -78,16 +79,15 @@ def _listed(source: ModelSource, weights: Path) -> ModelListing:
     from bundler.host.fit import needs_text
 
     listing = source.listing()
-    size = sum(file.size for file in listing.files)
     return ModelListing(
         name=source.spec.name,
         origin=source.origin,
         files=len(listing.files),
-        size=size,
-        present=size - sum(file.size for file in source.missing(weights)),
+        size=listing.size,
+        missing=sum(file.size for file in source.missing(weights)),
         place=weights,
         revision=listing.revision,
-        advice=needs_text(source.spec, estimate(source)),
+        advice=tuple(needs_text(source.spec, estimate(source))),
     )
 
 

@@ -16,15 +16,15 @@ from bundler.collect.models import config as configs
 from bundler.collect.models.listing import PICKLES
 from bundler.common.threads import each
 from bundler.errors import DamagedError
-from bundler.model import ModelFacts
 from bundler.safetensors import Header, read_header
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
-    from bundler.collect.models.readers import Reader
-    from bundler.model import ModelSpec
+    from bundler.collect.models.listing import Listing
+    from bundler.model import ModelFacts, ModelSpec
 
 JSON_LIMIT = 256 << 20
 """No JSON file of a model is longer, in bytes; a longer one is not read."""
@@ -33,6 +33,32 @@ SHOWN = 12
 
 _NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 _LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)\.")
+
+
+@dataclass
+class Reader:
+    """Sizes of all files, and bytes of any."""
+
+    where: str
+    """The place, for messages."""
+    sizes: Mapping[str, int]
+    """Bytes of each file, by its path."""
+    read: Callable[[str, int, int], bytes]
+    """Returns so many bytes of a file from a place on; fewer at its end."""
+    interrupt: Callable[[], None] = lambda: None
+    """Ends every reading now, also one that waits for a host."""
+
+
+def folder_reader(root: Path, listing: Listing) -> Reader:
+    """Return how a folder is read: the files that a listing wants, as far as they are there."""
+
+    def read(path: str, offset: int, length: int) -> bytes:
+        with (root / path).open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    there = [file.path for file in listing.files if (root / file.path).exists()]
+    return Reader(str(root), {path: (root / path).stat().st_size for path in there}, read)
 
 
 @dataclass
@@ -184,7 +210,8 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
     )
     proof.say(
         (
-            f"{shard} holds {tensor}, which the index {_elsewhere(placed.get(tensor))}"
+            f"{shard} holds {tensor}, which the index "
+            + (f"puts into {placed[tensor]}" if tensor in placed else "doesn't know")
             for shard in sorted(held)
             for tensor in sorted(held[shard])
             if placed.get(tensor) != shard
@@ -192,10 +219,6 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
         "tensors that the index doesn't expect there",
     )
     return sorted(named)
-
-
-def _elsewhere(shard: str | None) -> str:
-    return "doesn't know" if shard is None else f"puts into {shard}"
 
 
 def _check_numbers(proof: _Proof, shards: list[str]) -> None:
@@ -277,21 +300,13 @@ def _facts(
         if match and shape.layers is not None and int(match[1]) >= shape.layers:
             draft += tensor.size
     pickled = sum(size for path, size in proof.sizes.items() if path.endswith(PICKLES))
-    return ModelFacts(
-        architecture=shape.architecture,
+    return msgspec.structs.replace(
+        shape,
         dtype=by_dtype.most_common(1)[0][0] if by_dtype else None,
-        quantization=shape.quantization,
         weight_bytes=sum(tensor.size for tensor in tensors) or pickled,
         draft_weight_bytes=draft,
         parameters=sum(tensor.elements for tensor in tensors) or None,
         shards=len(loaded),
-        layers=shape.layers,
-        attention_heads=shape.attention_heads,
-        kv_heads=shape.kv_heads,
-        experts=shape.experts,
-        kv_bytes_per_token=shape.kv_bytes_per_token,
-        context_length=shape.context_length,
-        vision=shape.vision,
         chat_template=template,
         remote_code=code,
         license=_license(proof),

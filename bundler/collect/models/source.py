@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bundler import manifest as manifests
 from bundler.archive.member import Member
-from bundler.collect.models.completeness import prove
-from bundler.collect.models.readers import folder_reader
+from bundler.collect.models.completeness import folder_reader, prove
 from bundler.common.progress import SILENT
 from bundler.installation import WEIGHTS
 from bundler.model import ModelFacts
