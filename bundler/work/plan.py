@@ -15,7 +15,7 @@ from bundler.errors import PreflightError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bundler.collect.models import ModelSource
+    from bundler.collect.models.source import ModelSource
     from bundler.collect.plan import ModelListing, Plan
     from bundler.work.selection import Selection
     from bundler.workspace import EnvironmentLock
@@ -74,11 +74,11 @@ def listed_models(sources: Iterable[ModelSource], weights: Path) -> list[ModelLi
 
 
 def _listed(source: ModelSource, weights: Path) -> ModelListing:
-    from bundler.collect.models import estimate
+    from bundler.collect.models.source import estimate
     from bundler.collect.plan import ModelListing
     from bundler.host.fit import needs_text
 
-    listing = source.listing()
+    listing = source.listing
     return ModelListing(
         name=source.spec.name,
         origin=source.origin,
@@ -146,7 +146,7 @@ def check_target(selection: Selection, target: Path) -> None:
     :param target: what ``bundler doctor --describe`` wrote there.
     :raises PreflightError: with a finding for each check that fails.
     """
-    from bundler.collect.models import estimate
+    from bundler.collect.models.source import estimate
     from bundler.host.doctor import examine_all
     from bundler.host.facts import read_target
     from bundler.manifest import Environment, Model

@@ -32,16 +32,13 @@ class FolderSource:
     allow_pickle: bool = False
     origin: str = field(default="folder", init=False)
 
+    @cached_property
     def listing(self) -> Listing:
-        """Return the wanted files; links are followed once, and none out of the folder.
+        """The wanted files; links are followed once, and none out of the folder.
 
         :raises InputError: there is no such folder, or it holds nothing that is wanted.
         :raises DamagedError: links that lead out or nowhere, and things that are no files.
         """
-        return self._listing
-
-    @cached_property
-    def _listing(self) -> Listing:
         if not self.folder.is_dir():
             raise InputError(
                 "there is no such model folder",
@@ -71,7 +68,7 @@ class FolderSource:
 
     def members(self, weights: Path) -> dict[str, tuple[Source, str | None]]:
         """Return the files where they lie."""
-        return {file.path: (FileSource(self.folder / file.path), None) for file in self.listing().files}
+        return {file.path: (FileSource(self.folder / file.path), None) for file in self.listing.files}
 
     def stream(self) -> NoReturn:
         """Refuse: there is nothing to stream.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from bundler.collect.models.fetch import STATE, ModelFetch, hash_cache
 from bundler.collect.models.listing import ListedFile, Listing, select
 from bundler.collect.models.remote import HUB_PATIENCE, Remote
 from bundler.collect.models.source import JOBS
-from bundler.collect.models.stream import RemoteSource, check_streamable, digest_by_git, range_reader
+from bundler.collect.models.stream import RemoteSource, digested, range_reader
 from bundler.collect.network import Network
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
@@ -72,18 +72,15 @@ class HubModel:
         """``modelscope:OWNER/NAME`` or ``huggingface:OWNER/NAME``."""
         return f"{self.client.kind}:{self.place.id}"
 
+    @cached_property
     def listing(self) -> Listing:
-        """Return the wanted files at the commit that the revision is now.
+        """The wanted files at the commit that the revision is now; asked once.
 
         :raises InputError: no file of it is wanted.
         :raises UnknownNameError: there is no such model or revision.
         :raises FetchError: the hub failed, or wants a token.
         :raises DamagedError: names that can't be carried.
         """
-        return self._listing
-
-    @cached_property
-    def _listing(self) -> Listing:
         try:
             every = self.client.listing(self.place.id, self.place.revision)
         except UnreachableError as problem:
@@ -103,7 +100,7 @@ class HubModel:
     def _remote(self, jobs: int = 16) -> Remote:
         """Return how the files are asked for; whoever asks closes its network."""
         network = Network(Credentials.load(), jobs=jobs)
-        return Remote(self.client, self.place.id, self.listing().revision, network, self.patience)
+        return Remote(self.client, self.place.id, self.listing.revision, network, self.patience)
 
     @cached_property
     def _streamed(self) -> Remote:
@@ -115,7 +112,7 @@ class HubModel:
         folder = weights / self.spec.name
         return [
             file
-            for file in self.listing().files
+            for file in self.listing.files
             if not (folder / file.path).is_file() or (folder / file.path).stat().st_size != file.size
         ]
 
@@ -130,7 +127,7 @@ class HubModel:
         :raises FetchError: the hub failed, after retries.
         :raises DamagedError: the hub's bytes aren't those that it promised.
         """
-        listing = self.listing()
+        listing = self.listing
         if listing.left_out:
             reporter.say(f"left out, as safetensors are there: {', '.join(listing.left_out)}")
         if listing.revision is None or not re.fullmatch(r"[0-9a-f]{40}", listing.revision):
@@ -151,10 +148,10 @@ class HubModel:
     def _changed(self) -> DamagedError | None:
         """Return what to say where the hub lists files otherwise now, or ``None``."""
         try:
-            now = set(self.client.listing(self.place.id, self.listing().revision).files)
+            now = set(self.client.listing(self.place.id, self.listing.revision).files)
         except BundlerError:
             return None
-        changed = [file for file in self.listing().files if file not in now]
+        changed = [file for file in self.listing.files if file not in now]
         if not changed:
             return None
         sizes = {file.path: file.size for file in now}
@@ -172,7 +169,7 @@ class HubModel:
     def _pin(self, weights: Path, reporter: Reporter) -> None:
         """Write down the commit, and say so where it is another than that of the last fetch."""
         path = weights / STATE / f"{self.spec.name}.json"
-        now = _Pin(origin=self.origin, wanted=self.place.revision, commit=self.listing().revision)
+        now = _Pin(origin=self.origin, wanted=self.place.revision, commit=self.listing.revision)
         try:
             before = msgspec.json.decode(path.read_bytes(), type=_Pin)
         except (OSError, msgspec.DecodeError):
@@ -191,26 +188,16 @@ class HubModel:
         cache = hash_cache(weights)
         return {
             file.path: (FileSource(folder / file.path), file.sha256 or cache.known(folder / file.path))
-            for file in self.listing().files
+            for file in self.listing.files
         }
 
     def stream(self) -> tuple[Reader, dict[str, tuple[Source, str | None]]]:
         """Return how the files are read from the hub itself.
 
-        Small files that have a git blob id only are read now, checked by it, and get their sha256 so.
-
         :raises InputError: a file without any publisher's digest.
         """
-        listing = self._with_small_files_digested()
-        check_streamable(listing, self.origin)
+        listing = digested(self._streamed, self.listing)
         sources: dict[str, tuple[Source, str | None]] = {
             file.path: (RemoteSource(self._streamed, file), file.sha256) for file in listing.files
         }
         return range_reader(self._streamed, listing), sources
-
-    def _with_small_files_digested(self) -> Listing:
-        files = tuple(
-            replace(file, sha256=digest_by_git(self._streamed, file)) if file.git_sha1 else file
-            for file in self.listing().files
-        )
-        return replace(self.listing(), files=files)

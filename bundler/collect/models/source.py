@@ -62,11 +62,11 @@ def carry(
         reader, sources = source.stream()
     else:
         folder = source.fetch(weights, reporter=reporter, jobs=jobs, rehash=rehash)
-        reader, sources = folder_reader(folder, source.listing()), source.members(weights)
+        reader, sources = folder_reader(folder, source.listing), source.members(weights)
     with reporter.phase(f"prove {source.spec.name} whole", None, unit="shards") as meter:
         facts = prove(reader, spec=source.spec, allow_pickle=source.allow_pickle)
         meter.advance(facts.shards)
-    listing, root = source.listing(), f"{WEIGHTS}/{source.spec.name}"
+    listing, root = source.listing, f"{WEIGHTS}/{source.spec.name}"
     members = (
         Member(f"{root}/{file.path}", "file", file.size, sha256=sha256, source=bytes_of)
         for file in listing.files
@@ -85,7 +85,7 @@ def carry(
 
 def estimate(source: ModelSource) -> ModelFacts:
     """Return what a listing alone tells of a model, for a plan before anything is fetched."""
-    shards = [file for file in source.listing().files if file.path.endswith(".safetensors")]
+    shards = [file for file in source.listing.files if file.path.endswith(".safetensors")]
     return ModelFacts(weight_bytes=sum(file.size for file in shards), shards=len(shards))
 
 
