@@ -49,9 +49,7 @@ class Configuration:
         return (url,)
 
 
-def load_configuration(
-    workspace: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Configuration:
+def load_configuration(workspace: Path | None = None) -> Configuration:
     """Read pixi's configuration with pixi's precedence.
 
     ``/etc/pixi``, ``$XDG_CONFIG_HOME/pixi`` and ``$PIXI_HOME`` (``~/.pixi``), or ``PIXI_CONFIG_FILE`` instead
@@ -59,12 +57,11 @@ def load_configuration(
     comes later wins, one mirror's prefix at a time.
 
     :param workspace: the folder with pixi.toml.
-    :param environment: the process's environment, where not this process's.
     :raises InputError: a file is broken, or the one that ``PIXI_CONFIG_FILE`` names isn't there.
     """
     mirrors: dict[str, tuple[str, ...]] = {}
     authentication: Path | None = None
-    for path, named_by in _files(workspace, os.environ if environment is None else environment):
+    for path, named_by in _files(workspace):
         what, broken = "pixi's configuration", tomllib.TOMLDecodeError
         table = read_optional(path, _read_toml, what=what, named_by=named_by, broken=broken) or {}
         for prefix, targets in _mirrors(table, path):
@@ -75,7 +72,8 @@ def load_configuration(
     return Configuration(tuple(longest_first), authentication)
 
 
-def _files(workspace: Path | None, environment: Mapping[str, str]) -> Iterator[tuple[Path, str | None]]:
+def _files(workspace: Path | None) -> Iterator[tuple[Path, str | None]]:
+    environment = os.environ
     home = Path(environment.get("HOME") or Path.home())
     if named := environment.get("PIXI_CONFIG_FILE"):
         yield Path(named), "PIXI_CONFIG_FILE"

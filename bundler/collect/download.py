@@ -88,8 +88,6 @@ def receive(
 ) -> str:
     """Bring a file to its path, whole and durably, and return its sha256.
 
-    :param wanted: what, to where.
-    :param origins: from where, tried in this order.
     :param advance: told the bytes as they come; a negative number where bytes turned out to be useless.
     :param stop: ends it soon after it is set; what came so far stays on the disk.
     :param counted: bytes of the partial file that ``advance``'s receiver counted before.
@@ -138,8 +136,7 @@ class _Receiving:
         """Write what is lacking; return the digests of the whole."""
         wanted, digests = self._wanted, self._resumable()
         self._set(digests.size)
-        validators = dict([known]) if (known := self._known_origin()) else {}
-        pieces = transfer.pieces(digests.size, validators=validators, opened=self._keep_origin)
+        pieces = transfer.pieces(digests.size, validators=self._validators(), opened=self._keep_origin)
         with wanted.partial.open("r+b" if digests.size else "wb") as file:
             file.seek(digests.size)
             for place, piece in pieces:
@@ -175,30 +172,27 @@ class _Receiving:
         """Return the digests of what can be kept of the partial file; what can't is removed."""
         wanted, digests = self._wanted, self._wanted.digests()
         size = wanted.partial_size()
-        known = wanted.checked or self._known_origin() is not None
+        known = wanted.checked or self._validators()
         if not known or (wanted.size is not None and size > wanted.size):
             self.discard()
         elif size:
             feed(digests, wanted.partial, self._stop)
         return digests
 
-    def _known_origin(self) -> tuple[str, str] | None:
-        """Return the address and the validator that the partial file began with."""
+    def _validators(self) -> dict[str, str]:
+        """Return the address and the validator that the partial file began with, if there are any."""
         try:
             address, validator = self._wanted.origin.read_text(encoding="utf-8").split("\n", 1)
         except (OSError, ValueError):
-            return None
-        return (address, validator) if validator else None
+            return {}
+        return {address: validator} if validator else {}
 
     def _keep_origin(self, address: str, validator: str) -> None:
         self._wanted.origin.write_text(f"{address}\n{validator}", encoding="utf-8")
 
 
 def feed(digests: RunningDigests, path: Path, stop: threading.Event) -> None:
-    """Digest a file.
-
-    :raises Stopped: ``stop`` was set meanwhile.
-    """
+    """Digest a file; :class:`Stopped` is raised where ``stop`` was set meanwhile."""
     for block in read_blocks(path, stop):
         digests.update(block)
     if stop.is_set():

@@ -77,7 +77,7 @@ def fetch(
         if not missing:
             return Fetched(0, len(wanted), 0, 0.0)
         with closing(open_network(workspace, jobs=jobs)) as network:
-            fetching = _Fetching(store, network, missing, ask_sizes(missing, store, network), patience)
+            fetching = _Fetching(store, network, missing, patience)
             fetching.check_space()
             start = time.monotonic()
             fetching.run(reporter, jobs)
@@ -98,28 +98,17 @@ class _Fetching:
     """One run over what is missing."""
 
     def __init__(
-        self,
-        store: Store,
-        network: Network,
-        missing: Sequence[Artifact],
-        sizes: dict[str, int],
-        patience: Patience,
+        self, store: Store, network: Network, missing: Sequence[Artifact], patience: Patience
     ) -> None:
-        self._store = store
-        self._network, self._patience = network, patience
-        # Largest first, so that no large file is left alone at the end.
-        order = sorted(missing, key=lambda artifact: -sizes.get(artifact.url, 0))
-        self._wanted = {
-            artifact: Wanted(
-                store.path(artifact.url),
-                network.configuration.candidates(artifact.url),
-                artifact.sha256,
-                artifact.size,
-            )
-            for artifact in order
-        }
+        self._store, self._network, self._patience = store, network, patience
         # The lock's sizes bind; a host's answer is for the bar and the disk only.
-        self._sizes = sizes
+        self._sizes = ask_sizes(missing, store, network)
+        # Largest first, so that no large file is left alone at the end.
+        order = sorted(missing, key=lambda artifact: -self._sizes.get(artifact.url, 0))
+        addresses = network.configuration.candidates
+        self._wanted = {
+            one: Wanted(store.path(one.url), addresses(one.url), one.sha256, one.size) for one in order
+        }
         self.received = 0
 
     def check_space(self) -> None:
@@ -129,9 +118,8 @@ class _Fetching:
             max(0, self._sizes.get(artifact.url, 0) - wanted.partial_size())
             for artifact, wanted in self._wanted.items()
         )
-        check_room(
-            self._store.root, needed, "the store", "make room, or make .pkg-cache a link to a larger disk"
-        )
+        hint = "make room, or make .pkg-cache a link to a larger disk"
+        check_room(self._store.root, needed, "the store", hint)
 
     def run(self, reporter: Reporter, jobs: int) -> None:
         """Download everything; one that fails alone doesn't keep the others from coming."""

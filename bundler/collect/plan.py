@@ -186,7 +186,11 @@ def _target(environments: Iterable[EnvironmentLock], models: Iterable[ModelListi
     for environment in environments:
         if environment.stack.cuda:
             yield f"{environment.name}: {_driver(environment.stack.cuda)}"
-    glibc = max((one.glibc for one in environments if one.glibc), key=_version, default=None)
+    glibc = max(
+        (one.glibc for one in environments if one.glibc),
+        key=lambda text: [int(part) for part in text.split(".")],
+        default=None,
+    )
     if glibc:
         yield f"x86_64 Linux with glibc {glibc} or newer"
 
@@ -197,10 +201,6 @@ def _driver(cuda: str) -> str:
     if oldest and own and own != oldest:
         return f"{text}: {oldest} or newer, better {own} or newer"
     return f"{text}: {own or oldest} or newer" if own or oldest else text
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
 
 
 def _wishes(

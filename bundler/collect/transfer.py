@@ -46,10 +46,8 @@ class Patience:
     """The most that a host's ``Retry-After`` is obeyed."""
 
     def wait(self, failures: int, asked: float | None, stop: threading.Event) -> None:
-        """Wait before the next attempt.
+        """Wait before the next attempt, at least the seconds that the host ``asked`` for.
 
-        :param failures: attempts that failed so far.
-        :param asked: the seconds that the host asked for.
         :raises Stopped: ``stop`` was set meanwhile.
         """
         seconds = self.first_wait * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
@@ -104,7 +102,6 @@ class Transfer:
     ) -> None:
         """Ask nothing yet.
 
-        :param name: of the file, for messages.
         :param origins: of the same content, tried in this order.
         :param size: bytes, where known.
         :param stop: ends the transfer once it is set.
@@ -126,7 +123,6 @@ class Transfer:
     ) -> Generator[tuple[int, bytes], None, None]:
         """Yield pieces with their places; a place before the last one means that the file began anew.
 
-        :param start: the first byte's place.
         :param end: the place where it may end; the file's own end where not given.
         :param skip: never go back: what came already is passed over where the file began anew.
         :param validators: of earlier answers, by ``where``.
@@ -145,7 +141,9 @@ class Transfer:
             try:
                 begin = place if sure and not anew else 0
                 with asked.origin.open(begin, end, asked.validator) as body:
-                    self._check_length(body)
+                    if self._size is not None and body.total not in (None, self._size):
+                        # A portal's page instead of the file, say: none of it is read.
+                        raise self._another_length(WrongLength, str(body.total), body)
                     asked.validator = body.validator
                     if opened is not None:
                         opened(asked.origin.where, body.validator)
@@ -240,11 +238,6 @@ class Transfer:
             exhausted=True,
         )
 
-    def _check_length(self, body: Body) -> None:
-        """Refuse an answer of another length before it is read: a portal's page instead of the file, say."""
-        if self._size is not None and body.total is not None and body.total != self._size:
-            raise self._another_length(WrongLength, str(body.total), body)
-
     def _another_length(self, kind: type[WrongLength], found: str, body: Body) -> WrongLength:
         how = f" ({body.encoding})" if body.encoding else ""
         return kind(f"{self._name} has {found} bytes{how} at its address, {self._size} are expected", tries=4)
@@ -254,12 +247,7 @@ class RunningDigests:
     """The digests that a publisher may have given of a file, computed while it passes."""
 
     def __init__(self, size: int | None, sha256: str | None, git_sha1: str | None = None) -> None:
-        """Begin a file.
-
-        :param size: bytes; git's blob id is made of it too.
-        :param sha256: the publisher's, hex.
-        :param git_sha1: the publisher's git blob id.
-        """
+        """Begin a file of so many bytes, with the publisher's sha256 or git blob id, hex."""
         self._size, self._promised, self._blob = size, sha256, git_sha1
         self._sha256 = hashlib.sha256()
         self._git = hashlib.sha1(b"blob %d\0" % (size or 0), usedforsecurity=False) if git_sha1 else None

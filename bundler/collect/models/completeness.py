@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -158,9 +159,7 @@ def _read_headers(proof: _Proof, shards: list[str], jobs: int) -> None:
 
     def read(path: str, _: threading.Event) -> tuple[str, Header | DamagedError]:
         try:
-            return path, read_header(
-                lambda offset, length: proof.reader.read(path, offset, length), proof.sizes[path], path
-            )
+            return path, read_header(partial(proof.reader.read, path), proof.sizes[path], path)
         except DamagedError as problem:
             return path, problem
 

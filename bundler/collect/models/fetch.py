@@ -53,10 +53,7 @@ class ModelFetch:
         return self.weights / STATE / "partial" / self.name
 
     def run(self, files: tuple[ListedFile, ...], reporter: Reporter, jobs: int) -> None:
-        """Bring every file to the disk.
-
-        :raises BundlerError: the first failure; what is whole or partly there is kept.
-        """
+        """Bring every file to the disk; after a failure, what is whole or partly there is kept."""
         (self.weights / STATE).mkdir(parents=True, exist_ok=True)
         with locked(self.weights / STATE / f"{self.name}.lock", self._busy):
             size, done = sum(file.size for file in files), sum(self._have(file) for file in files)

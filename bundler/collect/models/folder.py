@@ -71,10 +71,7 @@ class FolderSource:
         return {file.path: (FileSource(self.folder / file.path), None) for file in self.listing.files}
 
     def stream(self) -> NoReturn:
-        """Refuse: there is nothing to stream.
-
-        :raises InputError: always.
-        """
+        """Refuse, by :class:`InputError`: there is nothing to stream."""
         raise InputError(
             "a model in a folder is read where it lies: there is nothing to stream",
             where=self.folder,

@@ -43,20 +43,6 @@ class _Pin(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
 
 
-def client(kind: str) -> HubClient:
-    """Return a hub's client; it is imported now and asked nothing yet.
-
-    :param kind: ``modelscope`` or ``huggingface``.
-    """
-    if kind == "modelscope":
-        from bundler.collect.models.modelscope import ModelScopeClient
-
-        return ModelScopeClient()
-    from bundler.collect.models.huggingface import HuggingFaceClient
-
-    return HuggingFaceClient()
-
-
 @dataclass(frozen=True)
 class HubModel:
     """A model on ModelScope or Hugging Face."""

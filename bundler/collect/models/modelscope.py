@@ -106,7 +106,8 @@ class ModelScopeClient(HubClient):
             raise self.unreachable(problem) from problem
         except HubError as problem:
             status = getattr(problem, "status_code", None)
-            raise self._explained(status, _short(problem), model, revision) from problem
+            said = str(getattr(problem, "message", problem)).splitlines()[0][:200]
+            raise self._explained(status, said, model, revision) from problem
         except (ValueError, TypeError, AttributeError, LookupError) as problem:
             raise self.no_listing() from problem
         except OSError as problem:
@@ -176,7 +177,3 @@ class ModelScopeClient(HubClient):
             known = sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else None
             found.append(ListedFile(path, int(entry["Size"]), known))
         return tuple(sorted(found))
-
-
-def _short(problem: Any) -> str:
-    return str(getattr(problem, "message", problem)).splitlines()[0][:200]

@@ -71,11 +71,13 @@ def _open(spec: ModelSpec, base: Path, wanted: SourceKind | None, allow_pickle: 
     kind = wanted or have[0]
     if kind == "folder":
         return FolderSource(spec, Path(os.path.normpath(base / str(spec.source.folder))), allow_pickle)
-    from bundler.collect.models.hub import HubModel, client
+    from bundler.collect.models.hub import HubModel
+    from bundler.collect.models.huggingface import HuggingFaceClient
+    from bundler.collect.models.modelscope import ModelScopeClient
 
-    place = spec.source.modelscope if kind == "modelscope" else spec.source.huggingface
-    assert place is not None
-    return HubModel(spec, client(kind), place, allow_pickle)
+    place = getattr(spec.source, kind)
+    client = ModelScopeClient() if kind == "modelscope" else HuggingFaceClient()
+    return HubModel(spec, client, place, allow_pickle)
 
 
 def _hub_spec(kind: SourceKind, text: str, folders: tuple[Path, ...]) -> ModelSpec:

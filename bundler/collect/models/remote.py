@@ -12,6 +12,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from bundler.collect.faults import PASSING, Transient, UnreachableError, of_status, root_cause
@@ -189,15 +190,11 @@ class Remote:
     def origin(self, path: str) -> Origin:
         """Return the one place of a file."""
         url, headers = self.client.address(self.model, self.revision, path)
-
-        def refused(answer: httpx2.Response) -> Exception:
-            return self._refused(answer, path)
-
         return Origin(
             self.network,
             url,
             headers,
-            refused,
+            partial(self._refused, path=path),
             place=f"{self.where} {path}",
             title=self.client.title,
             mend="a proxy or mirror in between may alter it, or the hub's own listing is off: try later, "

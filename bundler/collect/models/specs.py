@@ -73,23 +73,19 @@ def load_spec(path: Path) -> ModelSpec:
     except OSError as problem:
         raise InputError(f"can't read the model manifest: {problem.strerror}", where=path) from problem
     except UnicodeDecodeError as problem:
-        raise InputError(
-            f"the model manifest is not UTF-8 (byte {problem.start})", where=path, hint="save it as UTF-8"
-        ) from problem
+        what = f"the model manifest is not UTF-8 (byte {problem.start})"
+        raise InputError(what, where=path, hint="save it as UTF-8") from problem
     except tomllib.TOMLDecodeError as problem:
-        raise InputError(
-            f"the model manifest is not TOML: {problem}", where=path, hint="mend that line"
-        ) from problem
+        what = f"the model manifest is not TOML: {problem}"
+        raise InputError(what, where=path, hint="mend that line") from problem
+    unusable = "the model manifest can't be used"
     try:
         spec = msgspec.convert(document, type=ModelSpec)
     except msgspec.ValidationError as problem:
         finding, hint = _explained(problem)
-        raise InputError(
-            "the model manifest can't be used", where=path, hint=hint, findings=[finding]
-        ) from problem
-    findings = list(_oddities(spec))
-    if findings:
-        raise InputError("the model manifest can't be used", where=path, findings=findings)
+        raise InputError(unusable, where=path, hint=hint, findings=[finding]) from problem
+    if findings := list(_oddities(spec)):
+        raise InputError(unusable, where=path, findings=findings)
     return spec
 
 
@@ -124,17 +120,12 @@ def find_spec(word: str, folders: Sequence[Path]) -> KnownSpec:
     for problem in problems:
         if Path(str(problem.where)).stem.lower() == word.lower():
             raise problem
-    raise unknown_model(word, known, problems)
-
-
-def unknown_model(word: str, known: Sequence[KnownSpec], problems: Sequence[InputError]) -> UnknownNameError:
-    """Return the error for a word that names no model."""
     words = {name.lower(): one.spec.name for one in known for name in one.words}
     near = difflib.get_close_matches(word.lower(), words, n=3, cutoff=0.5)
     nearest = list(dict.fromkeys(words[name] for name in near))
     meant = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
     names = ", ".join(one.spec.name for one in known) or "none"
-    return UnknownNameError(
+    raise UnknownNameError(
         f"no model {word!r}{meant}",
         hint=f"known are: {names}; PATH.toml, a folder, hf:OWNER/NAME@REV and ms:OWNER/NAME@REV work too",
         findings=[f"can't be read: {problem.where}" for problem in problems],
