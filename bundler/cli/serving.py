@@ -228,7 +228,7 @@ def _bare_target(installation: Installation, software: Software, spec: ModelSpec
 
 def _in_workspace(choice: Choice) -> tuple[Software, Served]:
     """Open a workspace: what would be served once it is packed, unpacked and installed."""
-    from bundler.collect.models.opening import open_model
+    from bundler.collect.models.specs import open_model
     from bundler.workspace import Workspace, prefix_of
 
     if choice.model is None:

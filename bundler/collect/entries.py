@@ -64,11 +64,10 @@ def store_members(environments: Iterable[EnvironmentLock], store: Store) -> list
     :raises FetchError: an artifact isn't in the store.
     """
     artifacts = {artifact.url: artifact for one in environments for artifact in one.artifacts}
-    members = []
-    for artifact in artifacts.values():
-        _need(artifact, store)
-        tree_path = store.tree_path(artifact.url)
-        members.append(_member(store.path(artifact.url), tree_path, artifact.sha256))
+    members = (
+        _member(_held(artifact, store), store.tree_path(artifact.url), artifact.sha256)
+        for artifact in artifacts.values()
+    )
     return sorted(members, key=lambda member: member.path)
 
 
@@ -84,8 +83,7 @@ def _member(file: Path, tree_path: str, sha256: str | None = None) -> Member:
 def _package(
     artifact: Artifact, store: Store, known: Table, fresh: dict[str, list[int | str]]
 ) -> manifests.Package:
-    _need(artifact, store)
-    path = store.path(artifact.url)
+    path = _held(artifact, store)
     row = known.get(artifact.sha256) if artifact.sha256 else None
     if isinstance(row, list) and len(row) == 2:
         size, inodes = int(row[0]), int(row[1])
@@ -106,13 +104,12 @@ def _package(
     )
 
 
-def _need(artifact: Artifact, store: Store) -> None:
+def _held(artifact: Artifact, store: Store) -> Path:
+    path = store.path(artifact.url)
     if not store.has(artifact):
-        raise FetchError(
-            f"{artifact.label} is not in the store, or not whole",
-            where=store.path(artifact.url),
-            hint="bundler fetch",
-        )
+        what = f"{artifact.label} is not in the store, or not whole"
+        raise FetchError(what, where=path, hint="bundler fetch")
+    return path
 
 
 def installed_size(path: Path) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,7 +21,8 @@ from bundler.errors import BundlerError, DamagedError, DestinationError, FetchEr
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bundler.artifact import Artifact
@@ -72,7 +73,7 @@ def fetch(
     :raises InputError: a configuration can't be used.
     """
     wanted = list({artifact.url: artifact for artifact in artifacts}.values())
-    with _locked(store, reporter):
+    with _lock(store, reporter):
         missing = store.missing(wanted, deep=deep, reporter=reporter)
         if not missing:
             return Fetched(0, len(wanted), 0, 0.0)
@@ -186,18 +187,13 @@ def _all_failures(failed: dict[Artifact, BundlerError]) -> BundlerError:
     return kind(f"{len(failed)} files couldn't be had; what came is kept", findings=findings, hint=hint)
 
 
-@contextmanager
-def _locked(store: Store, reporter: Reporter) -> Iterator[None]:
-    """Keep a second fetch of the same store waiting: two would write the same partial files."""
-    with ExitStack() as held:
-        try:
-            store.memory.mkdir(parents=True, exist_ok=True)
-            busy = partial(reporter.say, "another bundler fills this store; waiting for it")
-            held.enter_context(locked(store.memory / "fetch.lock", busy))
-        except OSError as problem:
-            raise DestinationError(
-                f"the store can't be written: {problem.strerror}",
-                where=store.root,
-                hint="check its permissions",
-            ) from problem
-        yield
+def _lock(store: Store, reporter: Reporter) -> AbstractContextManager[None]:
+    """Return what keeps a second fetch of the store waiting: two would write the same partial files."""
+    place = store.memory / "fetch.lock"
+    try:
+        store.memory.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    except OSError as problem:
+        what = f"the store can't be written: {problem.strerror}"
+        raise DestinationError(what, where=store.root, hint="check its permissions") from problem
+    return locked(place, partial(reporter.say, "another bundler fills this store; waiting for it"))

@@ -18,7 +18,6 @@ from bundler.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bundler.artifact import Artifact
     from bundler.collect.network import Network
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
@@ -163,19 +162,18 @@ def _environment(
         aliases=environment.aliases,
         platform=environment.platform,
         **msgspec.structs.asdict(environment.stack),
-        artifacts=tuple(_artifact(one, sizes, missing) for one in environment.artifacts),
-    )
-
-
-def _artifact(artifact: Artifact, sizes: Mapping[str, int], missing: set[str]) -> PlannedArtifact:
-    return PlannedArtifact(
-        kind=artifact.kind,
-        name=artifact.name,
-        version=artifact.version,
-        url=artifact.url,
-        sha256=artifact.sha256,
-        size=sizes.get(artifact.url),
-        present=artifact.url not in missing,
+        artifacts=tuple(
+            PlannedArtifact(
+                kind=artifact.kind,
+                name=artifact.name,
+                version=artifact.version,
+                url=artifact.url,
+                sha256=artifact.sha256,
+                size=sizes.get(artifact.url),
+                present=artifact.url not in missing,
+            )
+            for artifact in environment.artifacts
+        ),
     )
 
 

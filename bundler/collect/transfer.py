@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from bundler.collect.faults import (
@@ -87,29 +87,23 @@ class _Asked:
     """Why it isn't asked any more."""
 
 
+@dataclass
 class Transfer:
-    """One file's bytes, from whichever of its origins gives them."""
+    """One file's bytes, from whichever of its origins gives them; they are tried in their order."""
 
-    def __init__(
-        self,
-        name: str,
-        origins: Sequence[Origin],
-        size: int | None,
-        *,
-        stop: threading.Event,
-        patience: Patience = PATIENT,
-        checked: bool = True,
-    ) -> None:
-        """Ask nothing yet.
+    name: str
+    origins: InitVar[Sequence[Origin]]
+    size: int | None
+    """Bytes, where known."""
+    _: KW_ONLY
+    stop: threading.Event
+    """Ends the transfer once it is set."""
+    patience: Patience = PATIENT
+    checked: bool = True
+    """A digest is compared at the end, so that a changed file can't pass for its beginning."""
 
-        :param origins: of the same content, tried in this order.
-        :param size: bytes, where known.
-        :param stop: ends the transfer once it is set.
-        :param checked: a digest is compared at the end, so that a changed file can't pass for its beginning.
-        """
-        self._name, self._size = name, size
+    def __post_init__(self, origins: Sequence[Origin]) -> None:
         self._asked = [_Asked(origin) for origin in origins]
-        self._stop, self._patience, self._checked = stop, patience, checked
         self._last = self._asked[0]
 
     def pieces(
@@ -132,16 +126,16 @@ class Transfer:
         :raises Stopped: it was told to stop.
         """
         place, anew = start, False
-        last = self._size if end is None else end
+        last = self.size if end is None else end
         while last is None or place < last:
             asked = self._last = self._next()
             asked.validator = asked.validator or (validators or {}).get(asked.origin.where, "")
             before = place
-            sure = self._checked or bool(asked.validator)
+            sure = self.checked or bool(asked.validator)
             try:
                 begin = place if sure and not anew else 0
                 with asked.origin.open(begin, end, asked.validator) as body:
-                    if self._size is not None and body.total not in (None, self._size):
+                    if self.size is not None and body.total not in (None, self.size):
                         # A portal's page instead of the file, say: none of it is read.
                         raise self._another_length(WrongLength, str(body.total), body)
                     asked.validator = body.validator
@@ -158,7 +152,7 @@ class Transfer:
                 if place < last and body.encoding:
                     raise BeginAnew(f"the host sent it compressed ({body.encoding})", tries=4)
                 if place < last:
-                    raise Transient(f"the connection ended after {place} of {self._size} bytes")
+                    raise Transient(f"the connection ended after {place} of {self.size} bytes")
             except Permanent as problem:
                 asked.end = problem
             except Transient as problem:
@@ -168,12 +162,12 @@ class Transfer:
     def _rest(self, body: Body, place: int) -> Iterator[tuple[int, bytes]]:
         at = body.start
         for chunk in body.chunks:
-            if self._stop.is_set():
+            if self.stop.is_set():
                 raise Stopped
             piece = chunk[max(place - at, 0) :]
             at += len(chunk)
-            if self._size is not None and at > self._size:
-                raise self._another_length(TooLong, f"more than {self._size}", body)
+            if self.size is not None and at > self.size:
+                raise self._another_length(TooLong, f"more than {self.size}", body)
             if piece:
                 yield at - len(piece), piece
 
@@ -182,7 +176,7 @@ class Transfer:
 
         :raises BundlerError: as :meth:`pieces`.
         """
-        end = start + length if self._size is None else min(start + length, self._size)
+        end = start + length if self.size is None else min(start + length, self.size)
         found = b"".join(piece for _, piece in self.pieces(start, end, skip=True))
         return found[:length]
 
@@ -190,7 +184,7 @@ class Transfer:
         """Count wrong bytes against the origin that gave them; return the error that tells of them."""
         self._last.failures += 1
         return DamagedError(
-            f"{self._name} arrived twice with other bytes than the publisher promised",
+            f"{self.name} arrived twice with other bytes than the publisher promised",
             where=self._last.origin.where,
             hint=self._last.origin.mend,
             findings=findings,
@@ -198,7 +192,7 @@ class Transfer:
 
     def _next(self) -> _Asked:
         """Return the origin with the fewest failures, or raise what ended the last of them."""
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise Stopped
         alive = [asked for asked in self._asked if asked.end is None]
         if alive:
@@ -211,7 +205,7 @@ class Transfer:
         if any(end.damaged for _, end in ends):
             kind = DamagedError
         raise kind(
-            last.what if origin.title else f"can't download {self._name}: {last.what}",
+            last.what if origin.title else f"can't download {self.name}: {last.what}",
             where=origin.where,
             hint=last.hint,
             findings=[f"{one.where}: {end.what}" for one, end in ends] if len(ends) > 1 else [],
@@ -220,12 +214,12 @@ class Transfer:
     def _count(self, asked: _Asked, problem: Transient, *, fresh: bool) -> None:
         """Count a passing failure, and wait before the next attempt unless another origin is to be tried."""
         asked.failures = 1 if fresh else asked.failures + 1
-        if asked.failures >= min(self._patience.attempts, problem.tries or self._patience.attempts):
+        if asked.failures >= min(self.patience.attempts, problem.tries or self.patience.attempts):
             asked.end = self._given_up(asked, problem)
             return
         if any(other.end is None and other.failures < asked.failures for other in self._asked):
             return
-        self._patience.wait(asked.failures, problem.wait, self._stop)
+        self.patience.wait(asked.failures, problem.wait, self.stop)
 
     def _given_up(self, asked: _Asked, problem: Transient) -> Permanent:
         title, times = asked.origin.title, asked.failures
@@ -240,7 +234,7 @@ class Transfer:
 
     def _another_length(self, kind: type[WrongLength], found: str, body: Body) -> WrongLength:
         how = f" ({body.encoding})" if body.encoding else ""
-        return kind(f"{self._name} has {found} bytes{how} at its address, {self._size} are expected", tries=4)
+        return kind(f"{self.name} has {found} bytes{how} at its address, {self.size} are expected", tries=4)
 
 
 class RunningDigests:

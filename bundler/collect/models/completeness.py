@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 JSON_LIMIT = 256 << 20
 """No JSON file of a model is longer, in bytes; a longer one is not read."""
+READERS = 8
+"""Shards' headers that are read at once."""
 SHOWN = 12
 """Findings of one kind that are listed before the rest is counted."""
 
@@ -96,21 +98,18 @@ class _Proof:
             return {}
 
 
-def prove(
-    reader: Reader, *, spec: ModelSpec | None = None, allow_pickle: bool = False, jobs: int = 8
-) -> ModelFacts:
+def prove(reader: Reader, *, spec: ModelSpec | None = None, allow_pickle: bool = False) -> ModelFacts:
     """Prove a model complete and derive its facts.
 
     :param spec: the model's manifest: where it says that the model calls tools or reasons, a chat template
         must be there.
     :param allow_pickle: accept a checkpoint of pickles, of which nothing can be proved.
-    :param jobs: how many shards' headers are read at once.
     :raises DamagedError: naming everything that is missing, cut off or contradicts itself, all at once.
     :raises FetchError: a hub failed while it was read.
     """
     proof = _Proof(reader, reader.sizes, allow_pickle)
     config = _check_config(proof)
-    maps = _check_weights(proof, config, jobs)
+    maps = _check_weights(proof, config)
     code = _check_code(proof)
     template = _check_tokenizer(proof, spec)
     if proof.findings:
@@ -132,7 +131,7 @@ def _check_config(proof: _Proof) -> dict[str, Any]:
     return config
 
 
-def _check_weights(proof: _Proof, config: dict[str, Any], jobs: int) -> list[str]:
+def _check_weights(proof: _Proof, config: dict[str, Any]) -> list[str]:
     """Check shards, index and pickles; return the shards that SGLang loads."""
     shards = sorted(path for path in proof.sizes if path.endswith(".safetensors"))
     pickles = sorted(path for path in proof.sizes if path.endswith(PICKLES))
@@ -146,7 +145,7 @@ def _check_weights(proof: _Proof, config: dict[str, Any], jobs: int) -> list[str
         elif not pickles:
             proof.findings.append("there are no weights: no *.safetensors")
         return []
-    _read_headers(proof, shards, jobs)
+    _read_headers(proof, shards)
     mapped = [name for index in indexes for name in _check_index(proof, index)]
     if not indexes:
         _check_numbers(proof, shards)
@@ -154,7 +153,7 @@ def _check_weights(proof: _Proof, config: dict[str, Any], jobs: int) -> list[str
     return sorted(set(mapped)) or shards
 
 
-def _read_headers(proof: _Proof, shards: list[str], jobs: int) -> None:
+def _read_headers(proof: _Proof, shards: list[str]) -> None:
     found: dict[str, Header | DamagedError] = {}
 
     def read(path: str, _: threading.Event) -> tuple[str, Header | DamagedError]:
@@ -167,7 +166,7 @@ def _read_headers(proof: _Proof, shards: list[str], jobs: int) -> None:
         if len(found) < len(shards):
             proof.reader.interrupt()
 
-    for path, result in each(read, shards, threads=max(1, jobs), on_stop=interrupt):
+    for path, result in each(read, shards, threads=READERS, on_stop=interrupt):
         found[path] = result
     for path in shards:
         result = found[path]
@@ -222,19 +221,17 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
 
 def _check_numbers(proof: _Proof, shards: list[str]) -> None:
     """Without an index, the numbers in the shards' names tell which are missing."""
-    for shard in shards:
-        match = _NUMBERED.fullmatch(shard)
-        if match is None:
-            continue
-        wanted = (
-            f"{match['stem']}-{number:05}-of-{match['count']}.safetensors"
-            for number in range(1, int(match["count"]) + 1)
-        )
-        proof.say((f"{name} is missing" for name in wanted if name not in proof.sizes), "missing shards")
-        proof.findings.append(
-            "model.safetensors.index.json is missing, though the weights are in numbered shards"
-        )
+    match = next(filter(None, map(_NUMBERED.fullmatch, shards)), None)
+    if match is None:
         return
+    wanted = (
+        f"{match['stem']}-{number:05}-of-{match['count']}.safetensors"
+        for number in range(1, int(match["count"]) + 1)
+    )
+    proof.say((f"{name} is missing" for name in wanted if name not in proof.sizes), "missing shards")
+    proof.findings.append(
+        "model.safetensors.index.json is missing, though the weights are in numbered shards"
+    )
 
 
 def _check_layers(proof: _Proof, layers: int | None) -> None:

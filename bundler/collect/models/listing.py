@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from bundler.errors import DamagedError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bundler.model import FileSelection
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -99,24 +101,17 @@ def select(
 
 def is_wanted(path: str, selection: FileSelection) -> bool:
     """Return whether the manifest wants a file; what hubs and their clients leave beside is never wanted."""
-    if any(matches(path, pattern) for pattern in NEVER):
-        return False
-    included = any(matches(path, pattern) for pattern in selection.include)
-    return included and not any(matches(path, pattern) for pattern in selection.exclude)
+    return _matches(path, selection.include) and not _matches(path, (*NEVER, *selection.exclude))
 
 
-def matches(path: str, pattern: str) -> bool:
-    """Return whether a path matches a glob pattern, of the whole path or of its last part."""
-    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path.rsplit("/", 1)[-1], pattern)
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    """Return whether a path matches one of glob patterns, as a whole or by its last part."""
+    names = (path, path.rpartition("/")[2])
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def _safe(path: str) -> bool:
     parts = path.split("/")
-    return (
-        bool(path)
-        and all(
-            part not in ("", ".", "..") and len(part.encode("utf-8", "surrogatepass")) <= 240
-            for part in parts
-        )
-        and not re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", path)
-    )
+    if any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 240 for part in parts):
+        return False
+    return not re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", path)

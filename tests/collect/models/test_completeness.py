@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.collect.models.folder import FolderSource
-from bundler.collect.models.opening import open_model
 from bundler.collect.models.source import carry
-from bundler.collect.models.specs import find_spec, load_spec, manifest_folders
+from bundler.collect.models.specs import find_spec, load_spec, manifest_folders, open_model
 from bundler.errors import DamagedError, InputError
 from bundler.model import FileSelection, ModelSpec
 

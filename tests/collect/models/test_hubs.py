@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.collect.models.opening import open_model
 from bundler.collect.models.source import carry
+from bundler.collect.models.specs import open_model
 from bundler.common.durable import locked
 from bundler.common.progress import SilentReporter
 from bundler.errors import BundlerError, DamagedError, FetchError, InputError, UnknownNameError, UsageError

@@ -18,8 +18,8 @@ from bundler import manifest
 from bundler.archive.recipe import Recipe
 from bundler.archive.writer import write_bundle
 from bundler.collect.models.fetch import hash_cache
-from bundler.collect.models.opening import open_model
 from bundler.collect.models.source import carry
+from bundler.collect.models.specs import open_model
 from bundler.common import hashcache
 from bundler.common.hashcache import HashCache
 from bundler.common.progress import SILENT

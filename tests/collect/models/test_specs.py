@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bundler.cli.models import models_command
-from bundler.collect.models.opening import open_model
-from bundler.collect.models.specs import find_spec, known_specs, load_spec, manifest_folders
+from bundler.collect.models.specs import find_spec, known_specs, load_spec, manifest_folders, open_model
 from bundler.errors import InputError, UnknownNameError
 from bundler.host.fit import fit_text
 from tests.conftest import PROJECT
