@@ -65,7 +65,6 @@ def fetch(
 
     :param artifacts: of one or several environments; one address counts once.
     :param workspace: the folder whose ``.pixi/config.toml`` may name mirrors.
-    :param jobs: downloads at once.
     :param deep: hash every file that is there again.
     :raises FetchError: some couldn't be had; each is named.
     :raises DamagedError: some came with other bytes than the lock promises, twice.

@@ -38,7 +38,6 @@ class Network:
         """Make the client; nothing is asked yet.
 
         :param configuration: pixi's, for its mirrors.
-        :param jobs: connections at once, at most.
         :raises InputError: the proxy or certificate variables can't be used.
         """
         self.client = make_client(credentials, connections=jobs)

@@ -13,6 +13,7 @@ import pytest
 
 from bundler.collect.download import Wanted
 from bundler.collect.faults import Stopped, Transient, UnreachableError, of_status
+from bundler.collect.network import body_of
 from bundler.collect.transfer import Patience
 from bundler.errors import DamagedError, FetchError, PreflightError
 from tests.collect.conftest import QUICK, Downloader, content, sha
@@ -146,6 +147,12 @@ def test_retry_after_is_obeyed(downloader: Downloader, wanted: Wanted, server: F
 def test_retry_after_in_all_its_forms(value: str, seconds: float | None) -> None:
     fault = of_status(httpx2.Response(429, headers={"Retry-After": value}))
     assert isinstance(fault, Transient) and fault.wait == seconds
+
+
+@pytest.mark.parametrize(("etag", "validator"), [('"a"', '"a"'), ('W/"a"', "yesterday"), ("", "yesterday")])
+def test_a_weak_etag_vouches_for_no_bytes(etag: str, validator: str) -> None:
+    headers = {"ETag": etag, "Last-Modified": "yesterday"}
+    assert body_of(httpx2.Response(200, headers=headers), 0).validator == validator
 
 
 def test_another_range_than_was_asked_for_is_not_appended(

@@ -123,6 +123,17 @@ def test_a_file_of_another_size_is_refused_before_a_byte_of_it() -> None:
     assert origin.asked == [0] * 4
 
 
+def test_what_neither_digest_nor_validator_vouches_for_begins_anew() -> None:
+    origin = CuttingOrigin(b"0123456789", [4])
+    patience = Patience(first_wait=0.0, longest_wait=0.0)
+    unchecked = Transfer(
+        "f", [cast("Origin", origin)], 10, stop=threading.Event(), patience=patience, checked=False
+    )
+    places = [place for place, _ in unchecked.pieces()]
+    assert origin.asked == [0, 0]
+    assert places == [0, 3, 0, 3, 6, 9]
+
+
 def test_a_stop_ends_the_reading() -> None:
     stop = threading.Event()
     pieces = transfer(CuttingOrigin(b"0123456789", []), 10, stop=stop).pieces()
