@@ -259,6 +259,21 @@ def test_a_file_that_is_listed_and_gone_is_named(word: str, repo: Repo, tmp_path
 
 
 @pytest.mark.parametrize("word", HUBS)
+def test_files_that_changed_in_their_bytes_alone_are_fetched_again(
+    word: str, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Neither size nor time tells: the digest that was remembered is compared with the new listing's."""
+    repo.put({**files, "README.md": b"first"}, "b" * 40)
+    carry(opened(word, tmp_path), tmp_path / "weights")
+    shard = files[SHARD][:-1] + bytes([files[SHARD][-1] ^ 1])
+    newer = {"README.md": b"other", SHARD: shard}
+    repo.put({**files, **newer}, "c" * 40)
+    carry(opened(word, tmp_path), tmp_path / "weights")
+    folder = tmp_path / "weights" / "tiny-glm4-moe"
+    assert {name: (folder / name).read_bytes() for name in newer} == newer
+
+
+@pytest.mark.parametrize("word", HUBS)
 def test_a_missing_shard_is_named_by_the_proof(
     word: str, repo: Repo, files: dict[str, bytes], tmp_path: Path
 ) -> None:
