@@ -61,6 +61,7 @@ def test_netrc(server: FileServer, url: str, tmp_path: Path, home: Path) -> None
     with pytest.raises(FetchError, match="401") as caught:
         get(url, tmp_path / "out")
     assert caught.value.hint and "netrc" in caught.value.hint
+    assert server.requests[0].authorization is None
     (home / ".netrc").write_text('machine 127.0.0.1 login somebody password "secret word"\n')
     (home / ".netrc").chmod(0o600)
     assert get(url, tmp_path / "out") == DATA

@@ -186,10 +186,13 @@ def test_wrong_bytes_are_refused_after_two_tries(word: str, hub: Hub, repo: Repo
     assert not (tmp_path / "weights/tiny-glm4-moe" / SHARD).exists()
 
 
-def test_small_files_of_hugging_face_are_checked_by_their_git_blob(repo: Repo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_small_files_of_hugging_face_are_checked_by_their_git_blob(
+    repo: Repo, tmp_path: Path, stream: bool
+) -> None:
     repo.faults["config.json"] = [Fault(99, flip=10)]
     with pytest.raises(DamagedError, match=r"config\.json") as caught:
-        carry(opened("hf", tmp_path), tmp_path / "weights")
+        carry(opened("hf", tmp_path), tmp_path / "weights", stream=stream)
     assert "git blob" in caught.value.findings[0]
 
 
@@ -310,6 +313,9 @@ def test_a_last_commit_that_only_removed_files_is_not_taken_for_an_older_one(
     listing = opened("ms", tmp_path).listing
     assert "extra.md" not in listing.sizes()
     assert listing.revision in ("master", COMMIT)
+    repo.put({**files, "README.md": b"new", "extra.md": b"extra"}, "d" * 40)
+    repo.put({**files, "README.md": b"new"}, "e" * 40)
+    assert opened("ms", tmp_path).listing.revision == "master", "the newest file's commit had one more"
 
 
 @pytest.mark.parametrize("word", HUBS)
