@@ -97,6 +97,20 @@ def sign(data: bytes, key: Path, say: Callable[[str], None]) -> tuple[bytes, str
     return signature, fingerprint[1]
 
 
+def signed_by(data: bytes, signature: bytes, key: Path) -> str | None:
+    """Tell whether a signature over bytes is this very key's.
+
+    :returns: the key's fingerprint, or ``None``.
+    :raises InputError: the key can't be read.
+    """
+    program = check_key(key)
+    said = _run(program, ["-l", "-E", "sha256", "-f", str(key)]).stdout.decode("utf-8", "replace").split()
+    with _file_of(signature) as path:
+        done = _run(program, ["-Y", "check-novalidate", "-n", NAMESPACE, "-s", str(path)], data)
+    found = _FINGERPRINT.search(done.stdout.decode("utf-8", "replace"))
+    return found[1] if done.returncode == 0 and found and found[1] in said else None
+
+
 def check_key(key: Path) -> str:
     """Check that there is a key and a program to sign with.
 

@@ -107,7 +107,7 @@ def pack_command(
     from bundler.work.pack import PackOptions, bundle_folders, check_choices, pack
     from bundler.work.plan import check_space, check_target, check_volume_size, make_plan
     from bundler.work.selection import select
-    from bundler.work.sign import sign_packed
+    from bundler.work.sign import sign_packed, sums_seen
 
     if key is not None:
         check_key(key)
@@ -125,8 +125,9 @@ def pack_command(
         return
     check_space(plan)
     check_volume_size(plan, folders, options.volume_size)
+    before = sums_seen(folders)
     manifest, folders = pack(selection, options)
-    signer = sign_packed(folders, key, options.reporter.say) if key is not None else None
+    signer = sign_packed(folders, key, before, options.reporter.say) if key is not None else None
     _report(manifest, folders, signer, as_json=as_json)
 
 

@@ -17,24 +17,60 @@ if TYPE_CHECKING:
 
     from bundler.archive.trust import Trust
 
+Seen = tuple[int, int]
+"""A file's inode, and when it was changed."""
 
-def sign_packed(folders: Sequence[Path], key: Path, say: Callable[[str], None]) -> str:
+
+def sign_packed(
+    folders: Sequence[Path], key: Path, before: Sequence[Seen], say: Callable[[str], None]
+) -> str:
     """Sign a bundle that was packed just now, on those of the folders that got a part of it.
 
+    One that an earlier run finished may have been anywhere since: it isn't signed unseen.
+
+    :param before: what :func:`sums_seen` said before the pack.
     :returns: the key's fingerprint.
-    :raises InputError: it can't be signed; it is whole all the same.
+    :raises InputError: it can't be signed, or an earlier run finished it; it is whole all the same.
     """
     filled = [folder for folder in folders if is_bundle(folder)]
+    words = ["bundler", "sign", *map(str, filled), "--key", str(key), "--sha256"]
+    if sums_seen(folders) == before:
+        fingerprint = _signed_before(filled, key)
+        if fingerprint is not None:
+            return fingerprint
+        raise InputError(
+            "an earlier run finished this bundle, and pack signs only what it has just written",
+            where=filled[0],
+            hint=f"sign what lies there by the digest which that run printed: {shlex.join(words)} DIGEST",
+        )
     try:
         return sign_bundle(filled, key, ASK_NOTHING, say)[1]
     except InputError as problem:
-        again = shlex.join(["bundler", "sign", *map(str, filled), "--key", "KEY"])
         raise InputError(
             f"the bundle is whole, and not signed: {problem.what}",
             where=problem.where,
             findings=problem.findings,
-            hint=f"{problem.hint}; then sign it: {again}",
+            hint=f"{problem.hint}; then: {shlex.join([*words, sums.digest_in(filled)])}",
         ) from problem
+
+
+def sums_seen(folders: Sequence[Path]) -> list[Seen]:
+    """Return which sums file lies in each folder, so that one that was written anew is told from it."""
+    paths = (folder / sums.SUMS for folder in folders)
+    return [(state.st_ino, state.st_mtime_ns) for path in paths if path.is_file() and (state := path.stat())]
+
+
+def _signed_before(folders: Sequence[Path], key: Path) -> str | None:
+    """Return the key's fingerprint if each folder holds its signature."""
+    found = None
+    for folder in folders:
+        path = folder / sums.SIGNATURE
+        if not path.is_file():
+            return None
+        found = ssh_keygen.signed_by((folder / sums.SUMS).read_bytes(), path.read_bytes(), key)
+        if found is None:
+            return None
+    return found
 
 
 def sign_bundle(

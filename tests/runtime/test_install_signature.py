@@ -158,7 +158,7 @@ def test_the_hosts_own_file_is_heeded(shell: list[str], disk: Disk) -> None:
         "mkdir /mnt/etc && cp -a /etc/. /mnt/etc && mkdir -p /mnt/etc/bundler && mount --bind /mnt/etc /etc"
     )
     setup = f"mount -t tmpfs tmpfs /mnt\n{setup}\n%s /etc/bundler/allowed_signers"
-    words = [*shell, disk.bundle / "install.sh", disk.dest]
+    words: list[str | Path] = [*shell, disk.bundle / "install.sh", disk.dest]
     missing(disk)
     refused(disk, run_mounted(setup % f"cp '{disk.allowed}'", words), "is not signed")
     refused(disk, run_mounted(setup % "ln -s nowhere", words), "can't be read")
