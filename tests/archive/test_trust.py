@@ -192,6 +192,17 @@ def test_one_of_several_principals_and_keys_suffices(scene: Scene) -> None:
     assert told["provenance"]["signature"]["principal"] == "first@example.org"
 
 
+def test_a_certificate_of_an_allowed_authority_signs(scene: Scene) -> None:
+    """One line allows all keys that an authority certified; the receipt names the key's own principal."""
+    words = ["ssh-keygen", "-q", "-s", scene.other.path, "-I", "x", "-n", "one@example.org", scene.key.public]
+    subprocess.run(words, check=True)
+    certificate = scene.key.path.with_name("key-cert.pub")
+    scene.allowed.write_text(scene.other.line("*@example.org", "cert-authority"))
+    KeyPair(certificate).sign(scene.bundle / "SHA256SUMS")
+    told = json.loads(call("verify", scene.bundle, "--allowed-signers", scene.allowed, "--json").stdout)
+    assert told[0]["provenance"]["signature"]["principal"] == "one@example.org"
+
+
 @pytest.mark.parametrize("how", ["option", "variable", "host"])
 def test_the_file_is_found(scene: Scene, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """The option before the variable before the host's own; an empty variable opens no way round."""

@@ -49,6 +49,21 @@ def test_from_pack_to_the_receipt(bundler: Bundler, tiny_model: Path, tmp_path: 
     assert not (tmp_path / "other").exists()
 
 
+def test_install_sh_hands_the_question_on(bundle: Path, tmp_path: Path) -> None:
+    """The signature is checked by the script, and by the bundler that it brings: the receipt says so."""
+    key, allowed = make_key(tmp_path / "key"), tmp_path / "allowed"
+    allowed.write_text(key.line())
+    key.sign(bundle / "SHA256SUMS")
+    words = ["sh", str(bundle / "install.sh"), str(tmp_path / "to"), "--no-install"]
+    done = subprocess.run(
+        [*words, "--allowed-signers", str(allowed)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "signed by packer@example.org" in done.stderr
+    receipt = json.loads((tmp_path / "to/.bundler/receipt.json").read_text())
+    assert receipt["bundles"][0]["provenance"]["signature"]["key"] == key.fingerprint
+
+
 def test_a_key_that_is_not_there_is_said_before_the_work(
     bundler: Bundler, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -241,8 +241,8 @@ check_signature() { # the signature over what $sums holds: nothing is read again
     distrust "the file of allowed signers can't be read: $allowed" 'name one of this host with --allowed-signers'
     return 0
   fi
-  case $(readlink -f "$allowed") in
-    "$bundle"/*)
+  case $(readlink -f "$allowed" 2>/dev/null) in
+    '' | "$bundle"/*)
       distrust "the file of allowed signers lies in the bundle, which can't vouch for itself" \
         "name one of this host's own, $host_signers for instance"
       return 0 ;;
@@ -258,7 +258,7 @@ check_signature() { # the signature over what $sums holds: nothing is read again
   fi
   said=$(keygen -Y find-principals -s "$signature" -f "$allowed" 2>&1 >/dev/null) || true
   principals=$(keygen -Y find-principals -s "$signature" -f "$allowed" 2>/dev/null) || principals=
-  while read -r principal; do
+  while IFS= read -r principal; do
     [ -n "$principal" ] || continue
     said=$(printf '%s\n' "$sums" |
       keygen -Y verify -f "$allowed" -I "$principal" -n bundler -s "$signature" 2>&1) || continue
