@@ -430,9 +430,10 @@ def test_without_a_program_to_check_with(
     assert isinstance(signing.exception, InputError)
 
 
-def test_a_program_that_says_yes_to_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Success counts only with the key's fingerprint."""
-    folder = stand_in(scene.root / "bin", "echo packer@example.org; exit 0")
+@pytest.mark.parametrize("script", ["echo packer@example.org", "echo someone with key SHA256:x; exit 1"])
+def test_half_a_yes_is_none(scene: Scene, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Success counts only with the key's fingerprint, and the fingerprint only with success."""
+    folder = stand_in(scene.root / "bin", script)
     monkeypatch.setenv("PATH", str(folder))
     done = call("verify", scene.bundle, "--allowed-signers", scene.allowed)
     assert isinstance(done.exception, UntrustedError)

@@ -256,11 +256,15 @@ def test_damage_behind_a_good_signature_is_damage(shell: list[str], disk: Disk) 
 
 
 def test_a_drive_that_says_something_else_the_second_time(disk: Disk) -> None:
-    """What is unpacked is what was checked: here all that is copied from the disk comes out altered."""
+    """What is believed and unpacked is what was checked: all that is read to be kept comes out altered."""
     tools = tools_without_ssh_keygen(disk.root / "tools")
     (tools / "cat").unlink()
     (tools / "cat").write_text(f'#!/bin/sh\n{shutil.which("cat")} "$@"\necho more\n')
     (tools / "cat").chmod(0o755)
+    done = install(
+        ["sh"], disk, PATH=f"{tools}:{os.environ['PATH']}", BUNDLER_ALLOWED_SIGNERS=str(disk.allowed)
+    )
+    refused(disk, done, "not a good one")
     done = install(["sh"], disk, PATH=str(tools))
     assert done.returncode == 5, done.stderr
     assert "read differently" in done.stderr
