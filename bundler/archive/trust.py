@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler.archive import ssh_keygen, sums
-from bundler.errors import InputError, UntrustedError
+from bundler.errors import UntrustedError
 from bundler.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Trust:
 
         :param listed: ``SHA256SUMS``, the very bytes that will be believed.
         :param folders: where the bundle lies, and its signature with it.
-        :raises UntrustedError: unsigned, altered, expired, by somebody else, or another digest.
-        :raises InputError: the file of allowed signers can't be read.
+        :raises UntrustedError: unsigned, altered, expired, by somebody else, or another digest; or the file of
+            allowed signers can't be read.
         """
         digest = hashlib.sha256(listed).hexdigest()
         if self.sha256 is not None and digest != self.sha256:
@@ -123,7 +123,7 @@ def _check_file(allowed: Path, folders: Sequence[Path]) -> None:
         with allowed.open("rb"):
             pass
     except OSError as problem:
-        raise InputError(
+        raise UntrustedError(
             f"the file of allowed signers can't be read: {problem.strerror}",
             where=allowed,
             hint="name a file with --allowed-signers or "

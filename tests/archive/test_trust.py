@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_read_refuses(scene: Scene, kind: str) -> None:
         trust.ALLOWED_SIGNERS.symlink_to("nowhere")
     words = ("--allowed-signers", scene.root / "nowhere") if kind == "nothing" else ()
     done = unpack(scene.bundle, scene.root / "to", *words)
-    assert isinstance(done.exception, InputError), done.output
+    assert isinstance(done.exception, UntrustedError), done.output
     assert "allowed signers" in done.exception.what
     assert not (scene.root / "to").exists()
 
