@@ -40,8 +40,8 @@ class Trust:
 
         :param listed: ``SHA256SUMS``, the very bytes that will be believed.
         :param folders: where the bundle lies, and its signature with it.
-        :raises UntrustedError: unsigned, altered, expired, by somebody else, or another digest; or the file of
-            allowed signers can't be read.
+        :raises UntrustedError: unsigned, altered, expired, by somebody else, or another digest; or the file
+            of allowed signers can't be read.
         """
         digest = hashlib.sha256(listed).hexdigest()
         if self.sha256 is not None and digest != self.sha256:
