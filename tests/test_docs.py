@@ -13,7 +13,10 @@ from bundler.cli.main import COMMANDS, MODULES
 from tests.test_architecture import ARROWS
 
 PROJECT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/FORMAT.md")
+DOCUMENTS = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *("docs/ARCHITECTURE.md", "docs/FORMAT.md", "docs/SECURITY.md"),
+)
 SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host"}
 """README's word for each group of commands."""
 

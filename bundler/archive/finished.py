@@ -76,7 +76,7 @@ def find_finished(recipe: Recipe, key: str, media: Media, *, replace: bool) -> M
     for folder in there:
         listed = sums.parse((folder / sums.SUMS).read_bytes(), folder / sums.SUMS)
         # The sums go first: without them it is no bundle any more, wherever this stops.
-        for name in (sums.SUMS, sums.SUMS + ".sig", sums.LOG, *listed):
+        for name in (sums.SUMS, sums.SIGNATURE, sums.LOG, *listed):
             (folder / name).unlink(missing_ok=True)
     return None
 

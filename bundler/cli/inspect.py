@@ -11,41 +11,48 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.trust import signers_option
 from bundler.common.units import size_text
+from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bundler.archive.bundle import Bundle
+    from bundler.archive.trust import Trust
     from bundler.installation import Installation
     from bundler.manifest import Environment, Manifest, Model
+    from bundler.provenance import Provenance
 
 
 @click.command("inspect")
 @click.argument("places", metavar="[PATH…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@signers_option
 @json_option
-def inspect_command(places: tuple[Path, ...], as_json: bool) -> None:
+def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_json: bool) -> None:
     """Say what a bundle or an installation holds, and what the target needs.
 
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
     it, the ones that are here. Only the manifest is read; `bundler verify` checks the bytes.
     """
+    from bundler.archive.trust import host_trust
     from bundler.work.subjects import find_subjects
 
+    trust = host_trust(allowed_signers=allowed_signers)
     bundles, installations = find_subjects(places)
     if as_json:
-        records = [_bundle_record(bundle) for bundle in bundles]
+        records = [_bundle_record(bundle, trust) for bundle in bundles]
         records += [_installation_record(one) for one in installations]
         click.echo(json.dumps(records, indent=2))
     else:
-        blocks = [_bundle_lines(bundle) for bundle in bundles]
+        blocks = [_bundle_lines(bundle, trust) for bundle in bundles]
         blocks += [_installation_lines(one) for one in installations]
         click.echo("\n\n".join("\n".join(lines) for lines in blocks))
     for bundle in bundles:
         bundle.close()
 
 
-def _bundle_record(bundle: Bundle) -> dict[str, Any]:
+def _bundle_record(bundle: Bundle, trust: Trust) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
         "kind": "bundle",
@@ -54,7 +61,7 @@ def _bundle_record(bundle: Bundle) -> dict[str, Any]:
         "manifest_sha256": bundle.manifest_sha256,
         "format": manifest.format,
         "written_by": msgspec.to_builtins(manifest.writer),
-        "signed": any((folder / "SHA256SUMS.sig").is_file() for folder in bundle.folders),
+        **_provenance_record(bundle, trust),
         **_content_record(manifest),
         "rehearsal": msgspec.to_builtins(manifest.rehearsal),
         "runtime": msgspec.to_builtins(manifest.runtime),
@@ -63,6 +70,25 @@ def _bundle_record(bundle: Bundle) -> dict[str, Any]:
         "frames": len(manifest.frames.raw),
         "stored_bytes": sum(volume.size for volume in manifest.volumes),
     }
+
+
+def _provenance_record(bundle: Bundle, trust: Trust) -> dict[str, Any]:
+    """Say who signed: ``signed`` is null where a signature lies there that nothing was asked to check."""
+    provenance, problem = _checked(bundle, trust)
+    unknown = provenance.unchecked_signature and problem is None
+    return {
+        "signed": None if unknown else provenance.signature is not None,
+        "signature_problem": problem,
+        "provenance": msgspec.to_builtins(provenance),
+    }
+
+
+def _checked(bundle: Bundle, trust: Trust) -> tuple[Provenance, str | None]:
+    """Check a bundle's signature, and return what is known of it then, and what is wrong with it."""
+    try:
+        return trust.check(bundle.sums_data, bundle.folders), None
+    except BundlerError as problem:
+        return bundle.provenance, "; ".join([problem.what, *problem.findings])
 
 
 def _content_record(manifest: Manifest) -> dict[str, Any]:
@@ -93,9 +119,12 @@ def _installation_record(installation: Installation) -> dict[str, Any]:
     }
 
 
-def _bundle_lines(bundle: Bundle) -> Iterator[str]:
+def _bundle_lines(bundle: Bundle, trust: Trust) -> Iterator[str]:
     manifest = bundle.manifest
     yield f"bundle {bundle.name}  ({', '.join(map(str, bundle.folders))})"
+    provenance, problem = _checked(bundle, trust)
+    yield f"  signature: {f'NOT TO BE TRUSTED: {problem}' if problem else provenance.signature_text}"
+    yield f"  sha256 of SHA256SUMS: {provenance.sums_sha256}"
     for environment in manifest.environments:
         yield from _environment_lines(environment)
     for model in manifest.models:
@@ -213,8 +242,7 @@ def _folder_of(bundle: Bundle, name: str) -> str | None:
 def _installation_lines(installation: Installation) -> Iterator[str]:
     yield f"installation {installation.root}"
     for bundle in installation.receipt.bundles:
-        signature = f", signed by {bundle.signature}" if bundle.signature else ", no signature checked"
-        yield f"  bundle {bundle.name}: unpacked {bundle.finished} by bundler {bundle.bundler}{signature}"
+        yield f"  bundle {bundle.name}: unpacked {bundle.finished} by bundler {bundle.bundler}"
         yield f"    checked: {bundle.checked}"
     done = {one.name: one for one in installation.receipt.environments}
     for environment in installation.environments.values():

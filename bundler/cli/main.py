@@ -22,6 +22,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "env": "bundler.cli.env",
     },
     "Bundle": {
+        "sign": "bundler.cli.sign",
         "verify": "bundler.cli.verify",
         "inspect": "bundler.cli.inspect",
     },

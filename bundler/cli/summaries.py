@@ -7,6 +7,7 @@ SUMMARIES: dict[str, str] = {
     "rehearse": "Install an environment from the store with the network cut.",
     "models": "List the models that have a manifest.",
     "env": "Print the cache variables of .pkg-cache, for eval.",
+    "sign": "Sign a finished bundle with an OpenSSH key.",
     "verify": "Check every byte of a bundle or of an installation.",
     "inspect": "Say what a bundle or an installation holds and needs.",
     "unpack": "Check, unpack and install a bundle.",
