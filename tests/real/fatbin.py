@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECTIONS = (".nv_fatbin", "__nv_relfatbin")
+SECTIONS = (".nv_fatbin", "__nv_relfatbin", ".cask_resource")
 MAGIC = 0xBA55ED50
 PTX = 1
 """The kind of an entry that the driver would compile; others are machine code."""

@@ -34,11 +34,14 @@ def hollow_driver(libraries: Iterable[Path]) -> bytes:
 
 
 def exported(library: Path) -> dict[str, list[str]]:
-    """Return the symbols that a library exports, by their version; ``""``: without one."""
+    """Return the C functions that a library exports, by their version; ``""``: without one.
+
+    Names of C++ stay out: others have them too, and would find these first.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     for symbol in _symbols(library, "--defined-only"):
         name, _, version = symbol.replace("@@", "@").partition("@")
-        if name.isidentifier() and name != version:
+        if name.isidentifier() and not name.startswith("_"):
             found[version].append(name)
     return found
 
@@ -51,7 +54,7 @@ def _symbols(library: Path, which: str) -> list[str]:
 
 def _build(folder: Path, name: str, symbols: Mapping[str, Sequence[str]], answer: int) -> bytes:
     source, script, library = folder / "hollow.c", folder / "versions", folder / f"hollow-{name}"
-    names = sorted({one for some in symbols.values() for one in some} - {"_init", "_fini"})
+    names = sorted({one for some in symbols.values() for one in some})
     source.write_text("".join(f"int {one}(void) {{ return {answer}; }}\n" for one in names))
     versions = [
         f"{version} {{ global: {'; '.join(sorted(some))}; }};\n"

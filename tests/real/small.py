@@ -38,15 +38,14 @@ HOST = "wheels.small.invalid"
 WHEELS_LEFT_OUT = frozenset(
     {"airportsdata", "datasets", "decord2", "flashinfer-cubin", "grpcio", "grpcio-health-checking"}
     | {"grpcio-reflection", "grpcio-tools", "hf-transfer", "hf-xet", "jedi", "llguidance", "lxml"}
-    | {"modelscope", "networkx", "nvidia-cudnn-frontend", "nvidia-cutlass-dsl", "openai-harmony", "outlines"}
+    | {"modelscope", "nvidia-cudnn-frontend", "nvidia-cutlass-dsl", "openai-harmony", "outlines"}
     | {"outlines-core", "pandas", "py-spy", "pyarrow", "pycountry", "pycryptodomex", "scipy", "timm"}
     | {"torchaudio", "torchcodec"}
 )
 FILES_LEFT_OUT = (
-    *("*.a", "*.bc", "*.cpp", "*.pyx", "*.h", "*.hpp", "*.cuh", "*.alt.so.*", "*/tests/*"),
+    *("*.a", "*.bc", "*.cpp", "*.pyx", "*.alt.so.*", "*/tests/*", "nvidia/*/include/*", "flashinfer/data/*"),
     *("sgl_kernel/sm100/*", "sgl_kernel/flashmla_ops*", "sgl_kernel/spatial_ops*"),
     *("sglang/multimodal_gen/*", "sglang/test/*", "torch/include/*", "torch/share/*", "torch/bin/protoc*"),
-    *("torch/test/*", "torch/_inductor/autoheuristic/artifacts/*"),
     *("nvidia/cudnn/lib/libcudnn_*", "nvidia/cusolver/lib/libcusolverMg*", "nvidia/cublas/lib/libnvblas*"),
     *("nvidia/nvshmem/lib/nvshmem_*", "nvidia/nvshmem/lib/libnvshmem_device*", "nvidia/nvshmem/bin/*"),
     *("nvidia/cuda_cupti/lib/libnvperf*", "nvidia/cuda_cupti/lib/libpcsamplingutil*"),
@@ -57,7 +56,7 @@ FILES_LEFT_OUT = (
 )
 PRUNED = (
     *("torch/lib/libtorch_cuda.so", "torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_nvshmem.so"),
-    *("nvidia/cublas/lib/*.so*", "nvidia/cusparselt/lib/*.so*", "nvidia/nccl/lib/*.so*"),
+    *("nvidia/cublas/lib/*.so*", "nvidia/nccl/lib/*.so*"),
     *("sgl_kernel/sm90/*.so", "sgl_kernel/flash_ops*.so", "torchvision/*.so", "torchao/*.so"),
 )
 """Libraries whose GPU code is cut down to one architecture."""
@@ -73,17 +72,20 @@ HOLLOW = (
     ),
     *("nvidia/curand/lib/libcurand.so*", "nvidia/cusolver/lib/libcusolver.so*"),
     *("nvidia/nvshmem/lib/libnvshmem_host.so*", "nvidia/cuda_cupti/lib/libcupti.so*"),
-    "nvidia/nvjitlink/lib/libnvJitLink.so*",
+    *("nvidia/cusparselt/lib/libcusparseLt.so*", "nvidia/nvjitlink/lib/libnvJitLink.so*"),
 )
-"""Libraries that torch is linked with and this server never calls; libcufile and libcusparseLt aren't."""
+"""Libraries that torch is linked with and this server never calls."""
 
 PROOF = """
-import sys, torch
+import sys, torch, types
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 1
 torch.cuda.get_device_capability = lambda *_: (9, 0)
 torch.cuda.current_device = lambda: 0
 torch.cuda.get_device_name = lambda *_: "NVIDIA H100"
+torch.cuda.get_device_properties = lambda *_: types.SimpleNamespace(
+    major=9, minor=0, name="NVIDIA H100", total_memory=80 << 30, multi_processor_count=132
+)
 import sgl_kernel, sglang.launch_server, sglang.srt.entrypoints.http_server, sglang.srt.managers.scheduler
 import sglang.srt.models.glm4_moe, sglang.srt.layers.attention.flashattention_backend
 import sglang.srt.layers.attention.triton_backend, sglang.srt.function_call.function_call_parser
@@ -109,7 +111,16 @@ def main(words: list[str]) -> int:
     shell.title("pack")
     bundle = chosen.output / "small"
     words = ["-C", str(small / "workspace"), "-e", ENVIRONMENT, "--model", str(small / f"{MODEL}.toml")]
-    words += ["--name", bundle.name, "-o", str(chosen.output), "--level", chosen.level, "--replace"]
+    words += [
+        "--name",
+        bundle.name,
+        "-o",
+        str(chosen.output),
+        "--level",
+        chosen.level,
+        "--replace",
+        "--no-rehearse",
+    ]
     shell.bundler("pack", *words, "--volume-size", chosen.volume_size, "--installer", "native")
     shell.title("install and import, with a driver that has no GPU")
     installed = small / "installed"
