@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 NO_MULTICAST = {
@@ -156,7 +157,10 @@ class Trial:
             words, env=self.environment, cwd="/", stdout=subprocess.PIPE, text=True, check=True
         )
         caches = self.home / ".bundler" / "cache"
-        shutil.copytree(caches / "libcuda", self.own_caches / "libcuda", symlinks=True, dirs_exist_ok=True)
+        if (caches / "libcuda").exists():
+            shutil.copytree(
+                caches / "libcuda", self.own_caches / "libcuda", symlinks=True, dirs_exist_ok=True
+            )
         began = time.monotonic()
         with (self.out / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
@@ -175,7 +179,8 @@ class Trial:
                 self.seconds[f"{name}: ready"] = round(time.monotonic() - began, 1)
                 self.chats(name)
             finally:
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self.nothing_left()
 

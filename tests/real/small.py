@@ -1,7 +1,7 @@
 """The smallest part of the real environment that serves a small GLM-4-MoE model on one kind of GPU.
 
     python -m tests.real --dir DIR
-    python -m tests.real.small --dir DIR --output VOLUMES [--arch 90] [--volume-size 58MiB] [--level 19]
+    python -m tests.real.small --dir DIR --output VOLUMES [--arch 90] [--volume-size 58MiB] [--level 12]
 
 Takes the wheels that the first command fetched, leaves out what such a server doesn't load and the GPU code
 of other GPUs, locks what remains and packs it: for a GPU host to which only little can be carried at a time.
@@ -101,7 +101,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="where the bundle's folder is made")
     parser.add_argument("--arch", type=int, default=90, help="compute capability, 90 for 9.0")
     parser.add_argument("--volume-size", default="58MiB")
-    parser.add_argument("--level", default="19")
+    parser.add_argument("--level", default="12")
     parser.add_argument("--python", help="the Python 3.12 to pack")
     chosen = parser.parse_args(words)
     folder = chosen.dir.absolute()
@@ -111,27 +111,33 @@ def main(words: list[str]) -> int:
     shell.title("pack")
     bundle = chosen.output / "small"
     words = ["-C", str(small / "workspace"), "-e", ENVIRONMENT, "--model", str(small / f"{MODEL}.toml")]
-    words += [
-        "--name",
-        bundle.name,
-        "-o",
-        str(chosen.output),
-        "--level",
-        chosen.level,
-        "--replace",
-        "--no-rehearse",
-    ]
-    shell.bundler("pack", *words, "--volume-size", chosen.volume_size, "--installer", "native")
+    words += ["--name", bundle.name, "-o", str(chosen.output), "--replace", "--no-rehearse"]
+    shell.bundler("pack", *words, "--level", chosen.level, "--volume-size", chosen.volume_size)
     shell.title("install and import, with a driver that has no GPU")
     installed = small / "installed"
     shutil.rmtree(installed, ignore_errors=True)
     shell.cut_off(shell.command, "unpack", "--installer", "native", bundle, installed)
     prove(installed / ".pixi" / "envs" / ENVIRONMENT, small)
-    volumes = sorted(bundle.glob("data-*"))
-    print(
-        f"\n{bundle}: {size_text(tree_size(bundle))}, {len(volumes)} volumes of at most {chosen.volume_size}"
-    )
+    loads = lay_out_loads(bundle, chosen.output / "loads")
+    print(f"\n{bundle}: {size_text(tree_size(bundle))}; {len(loads)} folders to carry:")
+    print("\n".join(f"  {load}: {size_text(tree_size(load))}" for load in loads))
     return 0
+
+
+def lay_out_loads(bundle: Path, folder: Path) -> list[Path]:
+    """Make a folder for each journey, of links: the runtime, then each volume, each with the small files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    large = [bundle / "runtime.tar.gz", *sorted(bundle.glob("data-*"))]
+    small = [path for path in bundle.iterdir() if path not in large]
+    loads = []
+    for number, one in enumerate(large):
+        load = folder / f"load-{number:02}"
+        load.mkdir(parents=True)
+        for path in (one, *small):
+            os.link(path, load / path.name)
+        shutil.copy2(Path(__file__).with_name("on_gpu.py"), load)
+        loads.append(load)
+    return loads
 
 
 def make_small_workspace(source: Path, target: Path, architecture: int, python: Path) -> None:

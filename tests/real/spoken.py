@@ -55,7 +55,9 @@ for words in json.load(sys.stdin):
     parser = argparse.ArgumentParser(exit_on_error=False)
     ServerArgs.add_cli_args(parser)
     try:
-        parser.parse_args(words)
+        unknown = parser.parse_known_args(words)[1]
+        if unknown:
+            refused.append(f"unknown: {unknown}")
     except (argparse.ArgumentError, SystemExit) as problem:
         refused.append(f"{problem}: {' '.join(words)}")
 print("REFUSED " + json.dumps(refused))
