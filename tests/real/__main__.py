@@ -1,6 +1,6 @@
 """Make a bundle of the real environment, 5 GB of wheels, and go the whole way with it, in a scratch folder.
 
-Wants Python 3.12 with its headers, libnuma, a package index, and 25 GB of disk; takes some ten minutes. Run
+Wants Python 3.12 with its headers, libnuma, a package index, and 28 GB of disk; takes some ten minutes. Run
 again with the same --dir it goes on where it stopped. With BUNDLER_PIXI or pixi on PATH it installs by pixi,
 too.
 """
