@@ -24,6 +24,9 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Bundle": {
         "verify": "bundler.cli.verify",
         "inspect": "bundler.cli.inspect",
+        "report": "bundler.cli.report",
+        "licenses": "bundler.cli.licenses",
+        "diff": "bundler.cli.diff",
     },
     "Air-gapped host": {
         "unpack": "bundler.cli.unpack",
