@@ -14,7 +14,7 @@ from bundler.installation import ARTIFACTS
 from bundler.report.licences import Licence, understand
 from bundler.report.package_metadata import NO_METADATA, UNREADABLE, PackageMetadata, read_metadata
 from bundler.report.runtime_packages import read_runtime
-from bundler.report.stored_file import FrameCache, StoredFile
+from bundler.report.stored_file import FrameCache, open_stored
 
 if TYPE_CHECKING:
     from bundler.archive.bundle import Bundle
@@ -143,7 +143,8 @@ def _package(cache: FrameCache, entry: Entry, row: Package, names: tuple[str, ..
 
 def _metadata(cache: FrameCache, entry: Entry, row: Package) -> tuple[PackageMetadata, Fault | None, str]:
     try:
-        return read_metadata(row.kind, row.path, StoredFile(cache, entry)), None, ""  # type: ignore[arg-type]
+        with open_stored(cache, entry) as file:
+            return read_metadata(row.kind, row.path, file), None, ""
     except MissingVolumeError as problem:
         return NO_METADATA, "missing", problem.what
     except DamagedError as problem:
@@ -180,7 +181,7 @@ def _runtime(bundle: Bundle, cache: FrameCache, lock: Entry | None) -> tuple[lis
     text = b""
     try:
         if lock is not None:
-            text = StoredFile(cache, lock).read()
+            text = open_stored(cache, lock).read()
     except BundlerError as problem:
         return [], [f"pixi.lock: {problem.what}"]
     try:

@@ -69,6 +69,11 @@ _NAMES = {
     "psf license": "PSF-2.0",
     "python software foundation license": "PSF-2.0",
     "zpl 2.1": "ZPL-2.1",
+    "c-uda": "C-UDA-1.0",
+    "odbl": "ODbL-1.0",
+    "odc-by": "ODC-By-1.0",
+    "openmdw-1.0": "LicenseRef-OpenMDW-1.0",
+    "pddl": "PDDL-1.0",
     "gpl2": "GPL-2.0-only",
     "gpl3": "GPL-3.0-only",
     "gplv2": "GPL-2.0-only",
@@ -113,14 +118,17 @@ _CLASSIFIERS = {
 _REFERENCES: tuple[tuple[re.Pattern[str], Concern | None], ...] = (
     (_NON_COMMERCIAL, "non-commercial"),
     (re.compile(r"deepfloyd|h-research|intel-research|apple-amlr|fair-ai", re.IGNORECASE), "non-commercial"),
-    (re.compile(r"lgpl|lesser general|cddl|osl\b", re.IGNORECASE), "weak copyleft"),
-    (re.compile(r"a?gpl|general public licen", re.IGNORECASE), "copyleft"),
+    (re.compile(r"lgpl|lesser general|library general|cddl", re.IGNORECASE), "weak copyleft"),
+    (re.compile(r"(?<!l)gpl|(?<!lesser )(?<!library )general public licen|gfdl", re.IGNORECASE), "copyleft"),
     (
         re.compile(r"proprietary|nvidia|intel|cuda|cudnn|eula|end user|commercial", re.IGNORECASE),
         "restricted",
     ),
     (
-        re.compile(r"llama|gemma|openrail|qwen|deepseek|tongyi|health-ai|glm-?4\b", re.IGNORECASE),
+        re.compile(
+            r"llama|gemma|\brail\b|openrail|grok|apple-|qwen|deepseek|tongyi|health-ai|glm-?4\b",
+            re.IGNORECASE,
+        ),
         "restricted",
     ),
     (re.compile(r"\bbsd\b|\bmit\b|openmdw|public.domain|^etalab", re.IGNORECASE), None),
@@ -252,10 +260,9 @@ def _of_symbol(symbol: Any) -> Concern | None:
 
 
 def _by_name(name: str) -> Concern | None:
-    for pattern, concern in _REFERENCES:
-        if pattern.search(name.replace("_", "-")):
-            return concern
-    return "unknown"
+    """Return the gravest of what a name tells."""
+    told = {concern for pattern, concern in _REFERENCES if pattern.search(name.replace("_", "-"))}
+    return next((concern for concern in CONCERNS if concern in told), None if told else "unknown")
 
 
 def stated_as_reference(stated: str) -> str:

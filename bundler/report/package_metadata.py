@@ -9,6 +9,8 @@ from __future__ import annotations
 import bz2
 import io
 import json
+import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 LARGEST = 32 * 2**20
 """Bytes of metadata that are read at most: a hostile package may claim to hold any amount."""
 UNREADABLE = (
-    *(OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, tarfile.TarError, zstandard.ZstdError),
+    *(OSError, EOFError, ValueError, LookupError, RuntimeError, ArithmeticError, AttributeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tarfile.TarError, zstandard.ZstdError),
 )
 """What Python's readers of archives raise on a file that is none."""
 

@@ -58,7 +58,7 @@ def read_runtime(folders: Sequence[Path], sums: Mapping[str, str], lock: bytes) 
     try:
         texts = _texts(path)
         locked = [*_locked(lock)] or [*_locked(texts.pop(_LOCK, b""))]
-    except (*UNREADABLE, yaml.YAMLError, AttributeError, TypeError) as problem:
+    except (*UNREADABLE, yaml.YAMLError) as problem:
         raise DamagedError(f"{RUNTIME} can't be read: {problem}", where=path) from problem
     wheels = {one.name: one for one in locked if one.kind == "wheel"}
     found = [one for one in locked if one.kind == "conda"]

@@ -53,6 +53,11 @@ class FrameCache:
         return content
 
 
+def open_stored(cache: FrameCache, entry: Entry) -> io.BufferedReader:
+    """Open a file of the tree: a read gives all that was asked for, over the borders of frames."""
+    return io.BufferedReader(StoredFile(cache, entry))
+
+
 class StoredFile(io.RawIOBase):
     """A file of the tree as a seekable stream."""
 

@@ -47,12 +47,14 @@ class Made:
         )
 
 
-def wheel(name: str, version: str, *fields: str, padding: bytes = b"") -> Made:
+def wheel(name: str, version: str, *fields: str, padding: bytes = b"", extra: int = 0) -> Made:
     """Make a wheel whose METADATA has the fields."""
     stem = f"{name}-{version}"
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("padding", padding)
+        for number in range(extra):
+            archive.writestr(f"{name}/module{number}.py", b"")
         text = "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *fields, "", ""])
         archive.writestr(f"{stem}.dist-info/METADATA", text)
     path = f"{STORE}/files.pythonhosted.org/packages/ab/cd/{stem}-py3-none-any.whl"
