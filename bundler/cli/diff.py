@@ -32,12 +32,13 @@ def diff_command(before: Path, after: Path, as_json: bool) -> None:
     read, so one disk of several is enough.
     """
     from bundler.report.differences import compare_contents, contents_of
+    from bundler.report.printable import printable
 
     found = compare_contents(contents_of(before), contents_of(after))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
-        click.echo("\n".join(_lines(found)))
+        click.echo("\n".join(map(printable, _lines(found))))
 
 
 def _lines(found: Differences) -> Iterator[str]:

@@ -34,13 +34,14 @@ def licenses_command(places: tuple[Path, ...], as_json: bool) -> None:
     from bundler.cli.report import conclude, open_bundle
     from bundler.report.inventory import take_inventory
     from bundler.report.libraries import needed
+    from bundler.report.printable import printable
 
     with open_bundle(places) as bundle, needed():
         inventory = take_inventory(bundle, reporter())
         if as_json:
             click.echo(json.dumps(_record(inventory), indent=2, ensure_ascii=False))
         else:
-            click.echo("\n".join(_lines(inventory)))
+            click.echo("\n".join(map(printable, _lines(inventory))))
         conclude(inventory)
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from bundler.report.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -185,9 +187,9 @@ def _graded(stated: str, expression: str, source: str) -> Licence:
 
 
 def _short(stated: str) -> str:
-    """Return the first line of a whole text, without what a terminal would take for a command."""
+    """Return the first line of a whole text, fit for a terminal."""
     line = next((one.strip() for one in stated.splitlines() if one.strip()), "")
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = printable(line)
     return line if len(line) <= 120 else line[:119] + "…"
 
 

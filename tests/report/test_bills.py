@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,6 +131,24 @@ def test_package_urls(odd: list[Path]) -> None:
     assert package_url(by_name["plain"]).to_string().startswith("pkg:pypi/plain@1.0?file_name=plain-1.0-py3")
     (model,) = inventory.models
     assert model_url(model).to_string() == f"pkg:huggingface/owner/small@{'0' * 40}"
+
+
+def test_the_runtime_s_libraries_are_enough_but_for_bills(odd: list[Path], tmp_path: Path) -> None:
+    """What writes bills of materials doesn't travel."""
+    lacking = "import sys; sys.modules.update(packageurl=None, cyclonedx=None)"
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        start = f"{lacking}; from bundler.cli.main import run; run({[*map(str, words)]})"
+        return subprocess.run(
+            [sys.executable, "-c", start], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    for words in (("report", *odd), ("licenses", *odd), ("diff", *odd, *odd)):
+        assert run(*words).returncode == 0
+    for kind in KINDS:
+        done = run("report", "--sbom", kind, *odd)
+        assert done.returncode == InputError.exit_code
+        assert "is not here, which this report needs" in done.stderr and "pip install" in done.stderr
 
 
 def test_a_library_that_isn_t_here_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,16 @@ def test_classifiers_are_the_fallback(
 
 def test_no_escape_sequence_reaches_the_terminal() -> None:
     assert understand("\x1b]0;owned\x07MIT-ish", "License").stated == "?]0;owned?MIT-ish"
+
+
+def test_nor_does_one_of_a_name(bundler: Bundler, tmp_path: Path) -> None:
+    """No check of the manifest looks at versions."""
+    made = wheel("plain", "1", "License-Expression: MIT")
+    odd = dataclasses.replace(made, version="1\x1b[2J")
+    (one,) = make_bundle(tmp_path, [odd])
+    (other,) = make_bundle(tmp_path, [made], name="other")
+    for said in (bundler("licenses", one).stdout, bundler("diff", other, one).stdout):
+        assert "1?[2J" in said and "\x1b" not in said
 
 
 @pytest.fixture

@@ -114,6 +114,25 @@ def test_every_section_of_a_real_bundle(bundler: Bundler, packed: Path, tmp_path
     assert {"model", "wheel", "conda", "runtime"} <= {one.get("class") for one in boxes}
 
 
+def test_a_model_alone(tmp_path: Path) -> None:
+    """Nothing to install, no runtime: the sections that stay are those of the model and of the disk."""
+    page = Page(sheet_of(make_bundle(tmp_path, [], model=model_of())))
+    assert "Model small" in page.titles and "Handing over" in page.titles
+    assert not [title for title in page.titles if title.startswith("Packages")]
+    assert "huggingface:owner/small" in page.text and "0" * 40 in page.text
+    assert "with the publisher's hashes" in page.text
+    assert "the target needs bundler already" in page.text
+
+
+def test_a_signature_is_told_and_not_believed(tmp_path: Path) -> None:
+    (folder,) = make_bundle(tmp_path, [], model=model_of())
+    (folder / "SHA256SUMS.sig").write_bytes(b"anything")
+    assert (
+        "◐ partly signature SHA256SUMS.sig is here; whose it is was not checked"
+        in Page(sheet_of([folder])).text
+    )
+
+
 def test_the_picture_says_the_sizes(packed: Path) -> None:
     """The rectangles of the treemap share the whole area as the sizes share the whole."""
     page = Page(sheet_of([packed]))
