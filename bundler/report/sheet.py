@@ -73,7 +73,7 @@ def _facts(inventory: Inventory, verified: Verified | BundlerError | None) -> di
         "bundle": bundle,
         "manifest": manifest,
         "digest": digest,
-        "qr": segno.make(digest, micro=False, error="m").svg_inline(scale=4, border=4, light="#fff"),
+        "qr": segno.make(digest, micro=False, error="m").svg_inline(border=4, light="#fff", omitsize=True),
         "checks": checks_of(inventory, verified),
         "parts": parts,
         "stacked": stacked(parts),

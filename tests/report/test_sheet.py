@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
+import segno
 
 from bundler.archive.bundle import Bundle
 from bundler.report.inventory import take_inventory
@@ -174,28 +175,50 @@ def test_a_browser_runs_nothing_of_a_hostile_bundle(hostile: str, tmp_path: Path
     assert "<title>Transfer sheet: little</title>" in shown
 
 
+MEASURE = """
+const code = document.querySelector('.qr svg').getBoundingClientRect();
+const dots = document.querySelector('.qr svg path:last-of-type').getBoundingClientRect();
+document.title = [
+  innerWidth, document.documentElement.scrollWidth, getComputedStyle(document.querySelector('h1')).fontWeight,
+  code.left < dots.left && dots.right < code.right && code.top < dots.top && dots.bottom < code.bottom
+    && dots.width > 0.7 * code.width,
+].join();
+"""
+"""Whether it scrolls, whether its style holds, whether the QR code is whole with white all around it."""
+
+
+def measured(sheet: str, folder: Path, *options: str) -> list[str]:
+    """Run the script in a page that lets it, under the page's own policy for all else."""
+    head, body = sheet.split("default-src 'none';", 1)
+    body = body.replace("</main>", f"</main><script>{MEASURE}</script>")
+    (folder / "frame.html").write_text(
+        f"{head}default-src 'none'; script-src 'unsafe-inline';{body}", "utf-8"
+    )
+    shown = browse(*options, "--dump-dom", f"file://{folder}/frame.html").stdout.decode()
+    return re.findall(r"<title>(.*?)</title>", shown)[0].split(",")
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("which", ["packed", "hostile"])
 def test_no_screen_scrolls_sideways(
     packed: Path, hostile: str, tmp_path: Path, width: int, which: str
 ) -> None:
-    """Measured in the page by a script of the test's own, under the page's policy for styles."""
-    text = hostile if which == "hostile" else sheet_of([packed])
-    script = (
-        "<script>document.title=[innerWidth,document.documentElement.scrollWidth,"
-        "getComputedStyle(document.querySelector('h1')).fontWeight].join()</script>"
-    )
-    head, body = text.split("default-src 'none';", 1)
-    text = f"{head}default-src 'none'; script-src 'unsafe-inline';{body}".replace(
-        "</main>", f"</main>{script}"
-    )
-    (tmp_path / "frame.html").write_text(text, encoding="utf-8")
-    shown = browse(
-        f"--window-size={width},900", "--dump-dom", f"file://{tmp_path}/frame.html"
-    ).stdout.decode()
-    inner, scrolled, weight = re.findall(r"<title>(\d+),(\d+),(\d+)</title>", shown)[0]
+    sheet = hostile if which == "hostile" else sheet_of([packed])
+    inner, scrolled, weight, code = measured(sheet, tmp_path, f"--window-size={width},900")
     assert int(inner) == width and int(scrolled) <= width
-    assert weight == "700"
+    assert (weight, code) == ("700", "true")
+
+
+def test_the_code_is_the_digest_s_at_any_size(packed: Path) -> None:
+    """It has a viewBox and no size of its own, so that no width cuts a piece off."""
+    digest = hashlib.sha256((packed / "SHA256SUMS").read_bytes()).hexdigest()
+    code = segno.make(digest, micro=False, error="m")
+    side = code.symbol_size(border=4)[0]
+    page = sheet_of([packed])
+    drawn = re.findall(r' d="(M[^"]+)"', code.svg_inline(border=4))
+    assert drawn[-1] in page
+    (svg,) = [one for tag, one in Page(page).elements if tag == "svg" and "segno" in str(one.get("class"))]
+    assert svg["viewbox"] == f"0 0 {side} {side}" and "width" not in svg
 
 
 def test_paper_is_a4_and_nothing_is_lost(packed: Path, tmp_path: Path) -> None:
