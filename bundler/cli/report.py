@@ -82,7 +82,7 @@ def conclude(inventory: Inventory) -> None:
             findings=inventory.damaged[:20],
             hint="bundler verify names all that is damaged; copy the volumes again",
         )
-    if any(one.fault == "missing" for one in inventory.packages):
+    if inventory.unread:
         raise PartialError(
             f"licences are unread: volumes are not here: {', '.join(inventory.bundle.missing)}",
             where=where,

@@ -84,6 +84,9 @@ def _publishers(inventory: Inventory) -> Check:
             "partly",
             f"no publisher vouches for the files of {', '.join(folders)}: they came from a folder",
         )
+    if inventory.unhashed:
+        shown = ", ".join(inventory.unhashed)
+        return Check("publishers' hashes", "partly", f"the lock names none for {shown}: allowed when packed")
     return Check(
         "publishers' hashes", "yes", "pack compares each file with what the lock or the hub promises"
     )
@@ -109,16 +112,12 @@ def _signed(bundle: Bundle) -> Check:
 
 
 def _metadata(inventory: Inventory) -> Iterator[Check]:
-    unread = [one for one in inventory.packages if one.fault]
     count = len(inventory.packages)
     if inventory.damaged:
         shown = "; ".join(inventory.damaged[:5]) + (" …" if len(inventory.damaged) > 5 else "")
         yield Check("packages' metadata", "no", shown)
-    elif unread:
-        yield Check(
-            "packages' metadata",
-            "partly",
-            f"{len(unread)} of {count} lie in volumes that aren't here: licence and origin unread",
-        )
+    elif inventory.unread:
+        some = "; ".join(dict.fromkeys(inventory.unread))
+        yield Check("packages' metadata", "partly", f"not all of it could be read: {some}")
     elif count:
         yield Check("packages' metadata", "yes", f"read out of the {count} packages themselves")

@@ -13,8 +13,9 @@ from bundler.errors import BundlerError, DamagedError, MissingVolumeError
 from bundler.installation import ARTIFACTS
 from bundler.report.licences import Licence, understand
 from bundler.report.package_metadata import NO_METADATA, UNREADABLE, PackageMetadata, read_metadata
-from bundler.report.runtime_packages import read_runtime
+from bundler.report.runtime_packages import RuntimePackage, file_name, read_runtime, unhashed_files
 from bundler.report.stored_file import FrameCache, open_stored
+from bundler.workspace import LOCK
 
 if TYPE_CHECKING:
     from bundler.archive.bundle import Bundle
@@ -75,7 +76,11 @@ class Inventory:
     """Those of environments, then those of the runtime; by name."""
     models: tuple[ModelItem, ...]
     problems: tuple[str, ...] = ()
-    """What couldn't be read beside packages."""
+    """What beside packages is here and can't be read."""
+    unread: tuple[str, ...] = ()
+    """What couldn't be read because its volume isn't here."""
+    unhashed: tuple[str, ...] = ()
+    """Wheels for which the lock names no sha256, which were allowed by hand."""
 
     @property
     def digest(self) -> str:
@@ -110,12 +115,14 @@ def take_inventory(bundle: Bundle, reporter: Reporter = SILENT) -> Inventory:
             )
             packages.append(_package(cache, tree[path], rows[path], names))
             meter.advance(rows[path].size)
-    runtime, problems = _runtime(bundle, cache, tree.get("pixi.lock"))
+    beside = _beside_packages(bundle, cache, tree.get(LOCK))
     return Inventory(
         bundle=bundle,
-        packages=(*sorted(packages, key=_by_name), *sorted(runtime, key=_by_name)),
+        packages=(*sorted(packages, key=_by_name), *sorted(beside.runtime, key=_by_name)),
         models=tuple(_model(model, manifest.tree) for model in manifest.models),
-        problems=tuple(problems),
+        problems=beside.problems,
+        unread=(*(one.problem for one in packages if one.fault == "missing"), *beside.unread),
+        unhashed=tuple(one.name for one in packages if file_name(one.url) in beside.unhashed),
     )
 
 
@@ -174,34 +181,41 @@ def address_of(path: str) -> str:
     return f"https://{host}/{urllib.parse.quote(rest)}"
 
 
-def _runtime(bundle: Bundle, cache: FrameCache, lock: Entry | None) -> tuple[list[PackageItem], list[str]]:
-    """Return what the runtime is made of, and what of it couldn't be read."""
-    if bundle.manifest.runtime is None:
-        return [], []
-    text = b""
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    """What the lock and the runtime tell."""
+
+    runtime: tuple[PackageItem, ...] = ()
+    unhashed: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+def _beside_packages(bundle: Bundle, cache: FrameCache, lock: Entry | None) -> _Beside:
+    """Read the workspace's lock and, by it, the runtime, which isn't told without the lock."""
     try:
-        if lock is not None:
-            text = open_stored(cache, lock).read()
+        text = open_stored(cache, lock).read() if lock is not None else b""
+        unhashed = unhashed_files(text)
+        runtime = read_runtime(bundle.folders, bundle.sums, text) if bundle.manifest.runtime else []
+    except MissingVolumeError as problem:
+        return _Beside(unread=(f"{LOCK}, and what the runtime is made of: {problem.what}",))
     except BundlerError as problem:
-        return [], [f"pixi.lock: {problem.what}"]
-    try:
-        found = read_runtime(bundle.folders, bundle.sums, text)
-    except BundlerError as problem:
-        return [], [problem.what]
-    return [
-        PackageItem(
-            kind=one.kind,
-            name=one.name,
-            version=one.version,
-            build=one.build,
-            url=one.url,
-            size=one.size,
-            sha256=one.sha256,
-            metadata=one.metadata,
-            licence=licence_of(one.kind, one.metadata),
-        )
-        for one in found
-    ], []
+        return _Beside(problems=(problem.what,))
+    return _Beside(runtime=tuple(map(_of_runtime, runtime)), unhashed=unhashed)
+
+
+def _of_runtime(one: RuntimePackage) -> PackageItem:
+    return PackageItem(
+        kind=one.kind,
+        name=one.name,
+        version=one.version,
+        build=one.build,
+        url=one.url,
+        size=one.size,
+        sha256=one.sha256,
+        metadata=one.metadata,
+        licence=licence_of(one.kind, one.metadata),
+    )
 
 
 def _model(model: Model, tree: tuple[Entry, ...]) -> ModelItem:

@@ -99,9 +99,34 @@ def _named(texts: Mapping[str, bytes]) -> Iterator[tuple[tuple[str, str], bytes]
             yield (normalised(match[1]), match[2]), data
 
 
+def unhashed_files(lock: bytes) -> frozenset[str]:
+    """Return the names of the wheels' files for which a ``pixi.lock`` names no sha256.
+
+    :raises DamagedError: it is none.
+    """
+    try:
+        rows = _load(lock).get("packages", ())
+        return frozenset(
+            file_name(str(row["pypi"])) for row in rows if "pypi" in row and not row.get("sha256")
+        )
+    except (*UNREADABLE, yaml.YAMLError) as problem:
+        raise DamagedError(f"pixi.lock can't be read: {problem}") from problem
+
+
+def file_name(address: str) -> str:
+    """Return the last part of an address, decoded; an empty word where there is none."""
+    return PurePosixPath(unquote(urlsplit(address).path)).name
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    # All scalars as text: a digest of digits alone is no number.
+    found: dict[str, Any] = yaml.load(data, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader)) or {}
+    return found
+
+
 def _locked(data: bytes) -> Iterator[RuntimePackage]:
     """Yield the packages of the environment ``bundler`` of a lock; none where it has no such environment."""
-    lock: dict[str, Any] = yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    lock = _load(data)
     environment = lock.get("environments", {}).get(OWN_ENVIRONMENT)
     if environment is None:
         return
@@ -129,6 +154,6 @@ def _identity(url: str, row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return name, version and build: a conda package's file is called after them."""
     if "conda" not in row:
         return normalised(str(row.get("name", ""))), str(row.get("version", "")), ""
-    stem = PurePosixPath(unquote(urlsplit(url).path)).name.removesuffix(".conda").removesuffix(".tar.bz2")
+    stem = file_name(url).removesuffix(".conda").removesuffix(".tar.bz2")
     name, version, build = stem.rsplit("-", 2)
     return name, version, build

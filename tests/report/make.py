@@ -87,6 +87,7 @@ def make_bundle(
     weights: bytes = b"weights",
     disks: int = 1,
     volume_size: int = 60_000,
+    lock: bytes | None = None,
 ) -> list[Path]:
     """Write a bundle of an environment and perhaps a model; return its folders."""
     tree = folder / f"{name}-tree"
@@ -94,6 +95,8 @@ def make_bundle(
         path = tree / one.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(one.data)
+    if lock is not None:
+        (tree / "pixi.lock").write_bytes(lock)
     if model is not None:
         (tree / model.path).mkdir(parents=True)
         (tree / model.path / "model.safetensors").write_bytes(weights)

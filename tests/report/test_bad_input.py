@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.archive.bundle import Bundle
+from bundler.report.checks import checks_of
 from bundler.report.inventory import take_inventory
 from tests.archive.make import content, flip
 from tests.report.make import Made, make_bundle, wheel
@@ -33,10 +34,10 @@ def two(tmp_path: Path) -> Path:
     return folder
 
 
-def volumes_of(bundle: Path, name: str) -> list[Path]:
+def volumes_of(bundle: Path, name: str, pattern: str = "/{}-") -> list[Path]:
     """Return the volumes that hold a package's file, in order."""
     with Bundle.open([bundle]) as opened:
-        (place,) = [n for n, one in enumerate(opened.manifest.tree) if f"/{name}-" in one.path]
+        (place,) = [n for n, one in enumerate(opened.manifest.tree) if pattern.format(name) in one.path]
         frames = [opened.layout.frame(number) for number in opened.layout.of_file(place)]
         return [bundle / opened.manifest.volumes[frame.volume].name for frame in frames]
 
@@ -97,6 +98,30 @@ def test_a_package_that_is_none(bundler: Bundler, tmp_path: Path) -> None:
     records = {one["name"]: one for one in json.loads(done.stdout)["packages"]}
     assert records["good"]["expression"] == "MIT"
     assert records["fake"]["concerns"] == ["unknown"] and "can't be read" in records["fake"]["problem"]
+
+
+def test_a_lock_that_is_not_here(bundler: Bundler, bundle: Path) -> None:
+    """Without it nobody knows what the runtime was made of; that is no damage."""
+    gone, *others = dict.fromkeys(volumes_of(bundle, "pixi.lock", "{}"))
+    assert not others
+    gone.unlink()
+    done = bundler("licenses", bundle)
+    assert done.returncode == 7, done.stderr
+    assert gone.name in done.stderr
+    assert "  uv " not in done.stdout, "which only the runtime has"
+
+
+def test_a_wheel_without_a_publisher_s_hash_is_told(tmp_path: Path) -> None:
+    packages = [wheel("known", "1"), wheel("loose", "1")]
+    lock = "version: 6\npackages:\n" + "".join(
+        f"- pypi: https://files.pythonhosted.org/packages/ab/cd/{one.path.rpartition('/')[2]}\n{extra}"
+        for one, extra in zip(packages, ("  sha256: " + "0" * 64 + "\n", ""), strict=True)
+    )
+    (folder,) = make_bundle(tmp_path, packages, lock=lock.encode())
+    with Bundle.open([folder]) as opened:
+        inventory = take_inventory(opened)
+        (check,) = [one for one in checks_of(inventory, None) if one.name == "publishers' hashes"]
+    assert (check.state, check.text) == ("partly", "the lock names none for loose: allowed when packed")
 
 
 def test_a_runtime_of_other_bytes_isn_t_opened(packed: Path, tmp_path: Path) -> None:
