@@ -16,7 +16,7 @@ from bundler.common.units import size_text
 from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from bundler.archive.bundle import Bundle
     from bundler.archive.trust import Trust
@@ -92,15 +92,18 @@ def _checked(bundle: Bundle, trust: Trust) -> tuple[Provenance, str | None]:
 
 
 def _content_record(manifest: Manifest) -> dict[str, Any]:
+    from bundler.host.fit import needs_text
+    from bundler.report.needs import installed_size, payload_bytes
+
     return {
         "environments": msgspec.to_builtins(manifest.environments),
         "models": msgspec.to_builtins(manifest.models),
         "needs": {
-            "payload_bytes": _payload(manifest),
+            "payload_bytes": payload_bytes(manifest),
             "payload_files": sum(entry.kind == "file" for entry in manifest.tree),
-            "installed_bytes": sum(_installed(one)[0] for one in manifest.environments),
-            "installed_inodes": sum(_installed(one)[1] for one in manifest.environments),
-            "models": {model.spec.name: _model_needs(model) for model in manifest.models},
+            "installed_bytes": installed_size(manifest)[0],
+            "installed_inodes": installed_size(manifest)[1],
+            "models": {model.spec.name: needs_text(model.spec, model.facts) for model in manifest.models},
         },
     }
 
@@ -120,6 +123,8 @@ def _installation_record(installation: Installation) -> dict[str, Any]:
 
 
 def _bundle_lines(bundle: Bundle, trust: Trust) -> Iterator[str]:
+    from bundler.report.needs import target_lines
+
     manifest = bundle.manifest
     yield f"bundle {bundle.name}  ({', '.join(map(str, bundle.folders))})"
     provenance, problem = _checked(bundle, trust)
@@ -130,7 +135,8 @@ def _bundle_lines(bundle: Bundle, trust: Trust) -> Iterator[str]:
     for model in manifest.models:
         yield from _model_lines(model)
     yield from _rehearsal_lines(manifest)
-    yield from _target_lines(manifest)
+    yield "  the target needs"
+    yield from (f"    {line}" for line in target_lines(manifest))
     yield from _volume_lines(bundle)
 
 
@@ -191,35 +197,6 @@ def _rehearsal_lines(manifest: Manifest) -> Iterator[str]:
         yield f"  runtime: bundler {runtime.bundler}, Python {runtime.python}{pixi}, from {runtime.source}"
 
 
-def _target_lines(manifest: Manifest) -> Iterator[str]:
-    yield "  the target needs"
-    payload = _payload(manifest)
-    installed = [_installed(environment) for environment in manifest.environments]
-    size, inodes = sum(one[0] for one in installed), sum(one[1] for one in installed)
-    files = sum(entry.kind == "file" for entry in manifest.tree)
-    yield (
-        f"    disk: {size_text(payload)} for the bundle's {files} files"
-        + (f", {size_text(size)} and {inodes} inodes for the environments" if installed else "")
-    )
-    for environment in manifest.environments:
-        yield from _host_lines(environment)
-    for model in manifest.models:
-        for line in _model_needs(model):
-            yield f"    {model.spec.name}: {line}"
-
-
-def _host_lines(environment: Environment) -> Iterator[str]:
-    from bundler.host.drivers import branches
-
-    glibc = f", glibc {environment.glibc} or newer" if environment.glibc else ""
-    driver = ""
-    if environment.cuda:
-        oldest, own = branches(environment.cuda)
-        driver = f", NVIDIA driver R{oldest} or newer" if oldest else ", an NVIDIA driver"
-        driver += f" (R{own} is CUDA {environment.cuda}'s own)" if own and own != oldest else ""
-    yield f"    environment {environment.name}: {environment.platform}{glibc}{driver}"
-
-
 def _volume_lines(bundle: Bundle) -> Iterator[str]:
     volumes = bundle.manifest.volumes
     stored = sum(volume.size for volume in volumes)
@@ -255,23 +232,5 @@ def _installation_lines(installation: Installation) -> Iterator[str]:
     yield f"  files: {len(installation.receipt.files)}, {size_text(size)}"
 
 
-def _model_needs(model: Model) -> Sequence[str]:
-    from bundler.host.fit import needs_text
-
-    return needs_text(model.spec, model.facts)
-
-
-def _payload(manifest: Manifest) -> int:
-    return sum(entry.size for entry in manifest.tree)
-
-
 def _packed(environment: Environment) -> int:
     return sum(package.size for package in environment.packages)
-
-
-def _installed(environment: Environment) -> tuple[int, int]:
-    packages = environment.packages
-    return (
-        sum(package.installed_bytes for package in packages),
-        sum(package.inodes for package in packages),
-    )

@@ -25,6 +25,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "sign": "bundler.cli.sign",
         "verify": "bundler.cli.verify",
         "inspect": "bundler.cli.inspect",
+        "report": "bundler.cli.report",
+        "licenses": "bundler.cli.licenses",
+        "diff": "bundler.cli.diff",
     },
     "Air-gapped host": {
         "unpack": "bundler.cli.unpack",
