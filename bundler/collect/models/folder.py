@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from bundler.archive.member import FileSource
+from bundler.collect.models.cache_folder import cached_model
 from bundler.collect.models.completeness import MEND
-from bundler.collect.models.listing import ListedFile, Listing, is_wanted, select
+from bundler.collect.models.listing import ListedFile, Listing, is_stranger, is_wanted, select
 from bundler.collect.models.source import JOBS
 from bundler.common.progress import SILENT
 from bundler.errors import DamagedError, InputError
@@ -52,7 +53,10 @@ class FolderSource:
                 "the model's folder is empty", where=self.folder, hint="name the one that holds config.json"
             )
         return select(
-            Listing(scan(self.folder, self.spec.files)),
+            Listing(
+                scan(self.folder, self.spec.files),
+                self.folder.resolve().name if cached_model(self.folder) else None,
+            ),
             self.spec.files,
             where=self.folder,
             allow_pickle=self.allow_pickle,
@@ -87,15 +91,17 @@ def scan(root: Path, selection: FileSelection) -> tuple[ListedFile, ...]:
     :raises DamagedError: links that lead out or nowhere, and things that are neither file nor folder; all
         of them at once.
     """
-    top = root.resolve()
+    top = cached_model(root) or root.resolve()
     found: list[tuple[str, str]] = []
-    files = sorted(file for file in _walk(root, "", top, (top,), found) if is_wanted(file.path, selection))
+    files = sorted(
+        file for file in _walk(root, "", top, (root.resolve(),), found) if is_wanted(file.path, selection)
+    )
     findings = [f"{path}: {what}" for path, what in found if is_wanted(path, selection)]
     if findings:
         raise DamagedError(
             "the model folder holds what can't be carried",
             where=root,
-            hint="put the files themselves there (a hub's cache: download again with --local-dir), "
+            hint="copy it with the files in place of links (`cp -rL FOLDER ELSEWHERE`), "
             "or exclude them in the manifest's files.exclude",
             findings=findings[:20],
         )
@@ -108,6 +114,8 @@ def _walk(
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = prefix + entry.name
         place = folder / entry.name
+        if is_stranger(path):
+            continue
         try:
             target = place.resolve(strict=True)
         except (OSError, RuntimeError):
@@ -123,5 +131,5 @@ def _walk(
             findings.append((path, "neither a file nor a folder"))
         elif target in above:
             findings.append((path, "a link to a folder that it lies in"))
-        elif entry.name not in (".git", ".cache"):
+        else:
             yield from _walk(place, f"{path}/", top, (*above, target), findings)

@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of checkpoints that run code when they are loaded."""
 NEVER = (
-    ".git/*",
-    ".cache/*",
+    ".git",
+    ".cache",
     ".gitattributes",
     ".gitignore",
-    "._____temp/*",
+    "._*",
     ".msc",
     ".mdl",
     ".mv",
     ".DS_Store",
+    "desktop.ini",
+    "Thumbs.db",
+    "__MACOSX",
 )
-"""What hubs, their clients and file managers leave beside a model's own files."""
+"""Files and folders that hubs, their clients and file managers leave beside a model's own, at any depth."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,7 +54,7 @@ class Listing:
     files: tuple[ListedFile, ...]
     """By path."""
     revision: str | None = None
-    """The commit that the files belong to; ``None`` for a folder."""
+    """The commit that the files belong to; ``None`` for a folder that doesn't tell."""
     left_out: tuple[str, ...] = ()
     """Pickles that safetensors files make superfluous."""
 
@@ -101,7 +104,12 @@ def select(
 
 def is_wanted(path: str, selection: FileSelection) -> bool:
     """Return whether the manifest wants a file; what hubs and their clients leave beside is never wanted."""
-    return _matches(path, selection.include) and not _matches(path, (*NEVER, *selection.exclude))
+    return _matches(path, selection.include) and not (is_stranger(path) or _matches(path, selection.exclude))
+
+
+def is_stranger(path: str) -> bool:
+    """Return whether a file, or a folder above it, was left by a hub's client or a file manager."""
+    return any(fnmatch.fnmatchcase(part, pattern) for part in path.split("/") for pattern in NEVER)
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:
