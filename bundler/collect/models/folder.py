@@ -70,6 +70,8 @@ class FolderSource:
         self, weights: Path, *, reporter: Reporter = SILENT, jobs: int = JOBS, rehash: bool = False
     ) -> Path:
         """Return the folder; nothing is copied."""
+        if left_out := self.listing.left_out:
+            reporter.say(f"left out, as the server doesn't load them: {', '.join(left_out)}")
         return self.folder
 
     def members(self, weights: Path) -> dict[str, tuple[Source, str | None]]:

@@ -119,7 +119,7 @@ class HubModel:
         """
         listing = self.listing
         if listing.left_out:
-            reporter.say(f"left out, as safetensors are there: {', '.join(listing.left_out)}")
+            reporter.say(f"left out, as the server doesn't load them: {', '.join(listing.left_out)}")
         if listing.revision is None or not re.fullmatch(r"[0-9a-f]{40}", listing.revision):
             reporter.say(
                 f"{self.origin}: the hub doesn't tell which commit {listing.revision} is; "
