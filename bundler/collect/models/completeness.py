@@ -32,12 +32,19 @@ SMALL_LIMIT = 256 << 20
 """No file of a model that is parsed is longer, in bytes; a longer one is not read."""
 MEND = "put the publisher's files in place of those named here; those that are whole can stay"
 """What mends a model that lies in a folder."""
+OTHERS = {
+    "adapter_config.json": "this is an adapter, no model: pack the base model that it names",
+    "model_index.json": "this is a diffusers pipeline of several models",
+    "params.json": "this is in Mistral's own format: take the version with config.json",
+}
+"""What a folder without config.json is, by a file that tells."""
 READERS = 8
 """Shards' headers that are read at once."""
 SHOWN = 12
 """Findings of one kind that are listed before the rest is counted."""
 
-_NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+_NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.safetensors")
+HEAD = "lm_head.weight"
 _LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)\.")
 
 
@@ -161,7 +168,8 @@ def _check_small_files(proof: _Proof) -> None:
 def _check_config(proof: _Proof) -> dict[str, Any]:
     config = proof.json("config.json")
     if "config.json" not in proof.sizes:
-        proof.findings.append("config.json is missing")
+        whose = next((what for name, what in OTHERS.items() if name in proof.sizes), "")
+        proof.findings.append("config.json is missing" + (f": {whose}" if whose else ""))
     elif "config.json" not in proof.broken and not isinstance(config.get("architectures"), list):
         proof.findings.append("config.json names no architecture: SGLang can't tell what model it is")
     return config
@@ -180,7 +188,12 @@ def _check_weights(proof: _Proof, config: dict[str, Any]) -> list[str]:
                 "take a safetensors version, or --allow-pickle"
             )
         elif not pickles:
-            proof.findings.append("there are no weights: no *.safetensors")
+            gguf = sorted(path for path in proof.sizes if path.endswith(".gguf"))
+            proof.findings.append(
+                f"the weights are GGUF ({', '.join(gguf[:3])}), not proved here: take safetensors"
+                if gguf
+                else "there are no weights: no *.safetensors"
+            )
         return []
     _read_headers(proof, readable)
     mapped = [name for index in indexes for name in _check_index(proof, index)]
@@ -227,6 +240,7 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
     folder = path.rpartition("/")[0]
     placed = {tensor: f"{folder}/{name}" if folder else name for tensor, name in weight_map.items()}
     named = Counter(placed.values())
+    tied = _is_tied(proof.json("config.json"))
     proof.say(
         (
             f"{shard} is missing: the index puts {count} tensors there"
@@ -244,7 +258,7 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
         (
             f"{shard} lacks {tensor}, which the index puts there"
             for tensor, shard in sorted(placed.items())
-            if shard in held and tensor not in held[shard]
+            if shard in held and tensor not in held[shard] and not (tied and tensor.endswith(HEAD))
         ),
         "tensors that shards lack",
     )
@@ -261,13 +275,22 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
     return sorted(named)
 
 
+def _is_tied(config: dict[str, Any]) -> bool:
+    """Return whether the head is the embedding's matrix once more, which then needs no tensor of its own."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, dict) else {}
+    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
+    # Gemma's config classes tie by default, and their config.json says nothing.
+    return bool(said) if said is not None else str(config.get("model_type")).startswith("gemma")
+
+
 def _check_numbers(proof: _Proof, shards: list[str]) -> None:
     """Without an index, the numbers in the shards' names tell which are missing."""
     match = next(filter(None, map(_NUMBERED.fullmatch, shards)), None)
     if match is None:
         return
     wanted = (
-        f"{match['stem']}-{number:05}-of-{match['count']}.safetensors"
+        f"{match['stem']}-{number:0{len(match['number'])}}-of-{match['count']}.safetensors"
         for number in range(1, int(match["count"]) + 1)
     )
     proof.say((f"{name} is missing" for name in wanted if name not in proof.sizes), "missing shards")
