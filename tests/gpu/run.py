@@ -24,8 +24,8 @@ used here. With SGLang 0.5.17 from an overlay, whose kernels are cut down, add:
 ``-- --attention-backend triton --grammar-backend none --disable-cuda-graph``.
 
 All parts together start the server many times, about a minute each. Where a command may take ten minutes
-only, run them in turns, by ``--only`` with the same ``--work``: times and outcomes are kept there, and each run
-ends with one table of all.
+only, run them in turns, by ``--only`` with the same ``--work``: times and outcomes are kept there, and each
+run ends with one table of all.
 """
 
 from __future__ import annotations
