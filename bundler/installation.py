@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from bundler import manifest as manifests
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.errors import InputError, UnknownNameError
 from bundler.provenance import Provenance
@@ -121,7 +122,7 @@ class Installation:
                 where=root,
                 hint="finish it with: bundler unpack BUNDLE " + shlex.quote(str(root)),
             ) from problem
-        except (OSError, msgspec.DecodeError) as problem:
+        except (OSError, *BROKEN_JSON) as problem:
             raise InputError(f"the receipt can't be read: {problem}", where=path) from problem
         self._manifests: list[Manifest] | None = None
 

@@ -34,8 +34,9 @@ def parse(data: bytes, where: Path) -> dict[str, str]:
     :raises DamagedError: a line that isn't one, a name with a folder in it, or a name twice.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
-        match = _LINE.fullmatch(line)
+    # At \n alone, and as bytes: what another tool would read as one line, or not as text, isn't a sum here.
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
+        match = _LINE.fullmatch(line.decode("ascii", "replace"))
         if match is None or match[2] in found:
             raise DamagedError(
                 f"line {number} of {SUMS} is not a checksum",
