@@ -170,7 +170,7 @@ def findings_of(opened: Opened, *, deep: bool = False, here: bool = True, key: b
         software.python,
         software.prefix,
         launch.environment(os.environ),
-        launch.caches,
+        launch.target.caches,
         software.sglang,
         probed=software.interpreter is not None,
     )

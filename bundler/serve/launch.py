@@ -14,6 +14,7 @@ from bundler.host.needs import choose_tp_size
 from bundler.host.network import client_host, interface_towards, split_address
 from bundler.host.surroundings import SAFE_PATH, withheld
 from bundler.serve import flags
+from bundler.serve.server_record import run_folder, secret_path, server_name
 from bundler.serve.sglang_versions import matching_variants, route_environment, route_flags, route_for
 
 if TYPE_CHECKING:
@@ -62,14 +63,15 @@ class Wishes:
     """What stood after ``--``."""
     keep_env: Sequence[str] = ()
     """The caller's variables that reach the server though their kind is withheld."""
-    config: Path | None = None
-    """A file of flags that must not be seen in the process list: the key."""
+    key_file: Path | None = None
+    """The file with the key that clients must give; it reaches SGLang in a file of flags."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLaunch:
     """A server about to be started."""
 
+    target: Served
     argv: tuple[str, ...]
     added: dict[str, str]
     """Variables that bundler sets."""
@@ -84,13 +86,26 @@ class ServerLaunch:
     served_name: str
     weights: Path
     mem_fraction: float
-    caches: Path
     activation: dict[str, str] = field(default_factory=dict)
     """Variables of the environment's activation that differ from the user's."""
     withheld: tuple[str, ...] = ()
     """The user's variables that the server doesn't get."""
-    shown_prefix: tuple[str, ...] = ()
-    """Words before the interpreter where it is shown as ``pixi run``."""
+    key_file: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the servers of the installation are recorded."""
+        return run_folder(self.target.root)
+
+    @property
+    def name(self) -> str:
+        """The stem of its files there."""
+        return server_name(self.port, self.node_rank)
+
+    @property
+    def secret(self) -> Path:
+        """The file of the flags that must not be seen in the process list: the key."""
+        return secret_path(self.folder, self.port)
 
     @property
     def url(self) -> str:
@@ -112,7 +127,8 @@ class ServerLaunch:
                 words.append(f'PATH={shlex.quote(value.removesuffix(path))}"$PATH"')
             else:
                 words.append(f"{name}={shlex.quote(value)}")
-        command = [*self.shown_prefix, "python", *self.argv[1:]] if self.shown_prefix else list(self.argv)
+        pixi = _pixi_run(self.target) if self.target.pixi else ()
+        command = [*pixi, "python", *self.argv[1:]] if pixi else list(self.argv)
         head = " ".join(shlex.quote(word) for word in command[: command.index("-m") + 2])
         lines = [*_pairs(command[command.index("-m") + 2 :])]
         env = " \\\n    ".join(words) + " \\\n  " if len(words) > 1 else ""
@@ -139,16 +155,20 @@ def build(
     def chosen(name: str, default: str) -> str:
         return flags.value_of(name, ours, users) or default
 
+    port = _whole("port", chosen("port", str(DEFAULT_PORT)))
+    if wishes.key_file is not None:
+        ours = {"config": str(secret_path(run_folder(target.root), port)), **ours}
     nnodes, rank = _whole("nnodes", chosen("nnodes", "1")), _whole("node-rank", chosen("node-rank", "0"))
     address = flags.value_of("dist-init-addr", ours, users)
     _check_nodes(nnodes, rank, address)
     variables = driver | _variables(target, host, family, nnodes, address)
     return ServerLaunch(
+        target=target,
         argv=(str(target.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
         added={name: value for name, value in variables.items() if name not in base},
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
         host=chosen("host", DEFAULT_HOST),
-        port=_whole("port", chosen("port", str(DEFAULT_PORT))),
+        port=port,
         tp_size=_whole("tp-size", chosen("tp-size", "1")),
         nnodes=nnodes,
         node_rank=rank,
@@ -156,10 +176,9 @@ def build(
         served_name=chosen("served-model-name", target.spec.name),
         weights=Path(chosen("model-path", str(target.weights))),
         mem_fraction=_fraction(chosen("mem-fraction-static", str(DEFAULT_MEM_FRACTION))),
-        caches=target.caches,
         activation={name: value for name, value in activation.items() if base.get(name) != value},
         withheld=out,
-        shown_prefix=_pixi_run(target) if target.pixi else (),
+        key_file=wishes.key_file,
     )
 
 
@@ -179,12 +198,12 @@ def _pixi_run(target: Served) -> tuple[str, ...]:
 def prepare(launch: ServerLaunch, host: HostFacts) -> None:
     """Make the caches and the link libcuda.so that Triton's linker needs."""
     for name, value in launch.added.items():
-        if Path(value).is_relative_to(launch.caches) and name != "CUDA_HOME":
+        if Path(value).is_relative_to(launch.target.caches) and name != "CUDA_HOME":
             Path(value).mkdir(parents=True, exist_ok=True)
     library = host.libraries.get("libcuda.so.1")
     if library is None:
         return
-    link = launch.caches / SHIM / "libcuda.so"
+    link = launch.target.caches / SHIM / "libcuda.so"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink() or str(link.readlink()) != library:
         fresh = link.with_name(f"libcuda.so.{os.getpid()}")
@@ -195,13 +214,13 @@ def prepare(launch: ServerLaunch, host: HostFacts) -> None:
 
 def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | None) -> dict[str, FlagValue]:
     """Lay the manifest's flags, its variants, the route's and the user's options over each other."""
-    ours: dict[str, FlagValue] = {}
-    if wishes.config is not None:
-        ours["config"] = str(wishes.config)
-    ours["model-path"] = str(target.weights)
-    ours["served-model-name"] = target.spec.served_name or target.spec.name
-    tp_size = wishes.tp_size or _tp_size(target, host, wishes.nnodes)
-    ours |= {"tp-size": tp_size, "host": DEFAULT_HOST, "port": DEFAULT_PORT}
+    ours: dict[str, FlagValue] = {
+        "model-path": str(target.weights),
+        "served-model-name": target.spec.served_name or target.spec.name,
+        "tp-size": wishes.tp_size or _tp_size(target, host, wishes.nnodes),
+        "host": DEFAULT_HOST,
+        "port": DEFAULT_PORT,
+    }
     ours |= route_flags(route_for(target.sglang), family, target.facts)
     ours |= target.spec.launch.flags
     for variant in matching_variants(target.spec, target.environment, family, target.sglang):
