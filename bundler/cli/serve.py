@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,8 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
-from bundler.cli.progress import say
-from bundler.cli.serving import (
-    choice_of,
-    findings_of,
-    launch_options,
-    open_choice,
-    selection_options,
-    wishes_of,
-)
+from bundler.cli.progress import reporter, say
+from bundler.cli.serving import choice_of, launch_options, selection_options
 from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
@@ -33,13 +25,14 @@ from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readiness import health
 from bundler.serve.server_record import ServerState, choose, run_folder, servers
 from bundler.serve.supervise import DEFAULT_TIMEOUT, WaitSettings, supervised
+from bundler.work.serving import findings_of, open_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bundler.cli.serving import Opened
     from bundler.serve.launch import ServerLaunch
     from bundler.serve.process import Server
+    from bundler.work.serving import Opened
 
 POLL = 0.3
 
@@ -64,9 +57,8 @@ POLL = 0.3
 def serve_command(**options: Any) -> None:
     """Launch the tensor-parallel SGLang server: doctor first, ready by /health, ended as a whole."""
     dry_run, key_file, detach = options["dry_run"], options["api_key_file"], options["detach"]
-    wishes = replace(wishes_of(options), key_file=None if dry_run else key_file)
-    key = read_key(key_file) if wishes.key_file else ""
-    opened = open_choice(choice_of(options, wishes=wishes, dry_run=dry_run))
+    key = read_key(key_file) if key_file and not dry_run else ""
+    opened = open_choice(choice_of(options, key_file if key else None, dry_run=dry_run))
     launch = opened.launch
     if dry_run:
         click.echo(launch.shown())
@@ -113,7 +105,7 @@ def require_fit(opened: Opened) -> None:
 
     :raises DoctorError: naming everything that fails.
     """
-    findings: list[Finding] = findings_of(opened)
+    findings: list[Finding] = findings_of(opened, reporter=reporter())
     failed = [one for one in findings if one.level == "fail"]
     if failed:
         raise DoctorError(

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from bundler.cli.serving import choice_of, launch_options, open_choice, selection_options, wishes_of
+from bundler.cli.serving import choice_of, launch_options, selection_options
 from bundler.serve.systemd import START_SECONDS, UnitSettings, unit, unit_name
+from bundler.work.serving import open_choice
 
 
 @click.command("systemd")
@@ -36,12 +37,12 @@ def systemd_command(output: Path | None, **options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> UnitSettings:
-    opened = open_choice(choice_of(options, wishes=wishes_of(options)))
+    opened = open_choice(choice_of(options))
     root = opened.target.root.absolute()
     own = root / "bin" / "bundler"
     arguments: list[str] = []
     for flag, value in (
-        ("--python", str(opened.software.python) if options["python"] else None),
+        ("--python", str(opened.target.software.python) if options["python"] else None),
         ("--tp-size", options["tp_size"]),
         ("--host", options["host"]),
         ("--dist-init-addr", options["dist_init_addr"]),
@@ -54,7 +55,7 @@ def _settings(options: dict[str, Any]) -> UnitSettings:
         root=root,
         bundler=[str(own)] if own.exists() else [sys.executable, "-m", "bundler"],
         model=opened.target.spec.name,
-        environment=opened.software.environment,
+        environment=opened.target.software.environment,
         port=opened.launch.port,
         arguments=arguments,
         extra=options["extra"],

@@ -21,12 +21,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bundler.host.facts import HostFacts
-    from bundler.model import FlagValue, ModelFacts, ModelSpec
+    from bundler.model import FlagValue, LaunchVariant, ModelFacts, ModelSpec
+    from bundler.stack import Stack
 
 DEFAULT_HOST = "0.0.0.0"
 DEFAULT_PORT = 30000
 SHIM = "libcuda"
 """The folder among the caches with a link libcuda.so, which Triton's linker asks for by that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """What serves: an environment of the installation, or an interpreter from elsewhere."""
+
+    environment: str | None
+    """The pixi environment's name, or ``None`` with an interpreter from elsewhere."""
+    prefix: Path
+    """The environment's folder, or the interpreter's own prefix."""
+    python: Path
+    stack: Stack
+    probed: bool = False
+    """Whether it is an interpreter from elsewhere, by its own account."""
+
+    @property
+    def activated(self) -> Path | None:
+        """The folder of the environment to activate, where there is one."""
+        return None if self.probed else self.prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +58,7 @@ class Served:
     spec: ModelSpec
     facts: ModelFacts
     weights: Path
-    environment: str | None
-    """The pixi environment's name, or ``None`` with an interpreter from elsewhere."""
-    prefix: Path | None
-    """The environment's folder, or the interpreter's own prefix."""
-    python: Path
-    sglang: str | None
+    software: Software
     caches: Path
     pixi: bool = False
     """Whether the command is shown as ``pixi run``, the environment not being installed here."""
@@ -164,7 +179,7 @@ def build(
     variables = driver | _variables(target, host, family, nnodes, address)
     return ServerLaunch(
         target=target,
-        argv=(str(target.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
+        argv=(str(target.software.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
         added={name: value for name, value in variables.items() if name not in base},
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
         host=chosen("host", DEFAULT_HOST),
@@ -192,7 +207,7 @@ def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:
 def _pixi_run(target: Served) -> tuple[str, ...]:
     """Return what runs a command in a workspace's environment, from the folder where one is."""
     elsewhere = ("--manifest-path", str(target.root / "pixi.toml")) if target.root != Path.cwd() else ()
-    return ("pixi", "run", "--frozen", *elsewhere, "--environment", target.environment or "default")
+    return ("pixi", "run", "--frozen", *elsewhere, "--environment", target.software.environment or "default")
 
 
 def prepare(launch: ServerLaunch, host: HostFacts) -> None:
@@ -221,9 +236,9 @@ def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | No
         "host": DEFAULT_HOST,
         "port": DEFAULT_PORT,
     }
-    ours |= route_flags(route_for(target.sglang), family, target.facts)
+    ours |= route_flags(route_for(target.software.stack.sglang), family, target.facts)
     ours |= target.spec.launch.flags
-    for variant in matching_variants(target.spec, target.environment, family, target.sglang):
+    for variant in _variants(target, family):
         ours |= variant.flags
     given = {"tp-size": wishes.tp_size, "host": wishes.host, "port": wishes.port}
     ours |= {name: value for name, value in given.items() if value is not None}
@@ -252,7 +267,8 @@ def _variables(
     target: Served, host: HostFacts, family: str | None, nnodes: int, address: str | None
 ) -> dict[str, str]:
     """Return the variables bundler wants to set, whoever wins in the end."""
-    variables = SAFE_PATH | route_environment(route_for(target.sglang), target.caches, target.prefix)
+    route = route_for(target.software.stack.sglang)
+    variables = SAFE_PATH | route_environment(route, target.caches, target.software.prefix)
     if host.libraries.get("libcuda.so.1"):
         variables["TRITON_LIBCUDA_PATH"] = str(target.caches / SHIM)
     if nnodes > 1 and address:
@@ -261,9 +277,14 @@ def _variables(
     else:
         variables["GLOO_SOCKET_IFNAME"] = "lo"
     variables |= target.spec.launch.env
-    for variant in matching_variants(target.spec, target.environment, family, target.sglang):
+    for variant in _variants(target, family):
         variables |= variant.env
     return variables
+
+
+def _variants(target: Served, family: str | None) -> list[LaunchVariant]:
+    software = target.software
+    return matching_variants(target.spec, software.environment, family, software.stack.sglang)
 
 
 def _check_nodes(nnodes: int, rank: int, address: str | None) -> None:

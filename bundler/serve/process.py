@@ -223,7 +223,7 @@ def _state_of(
         started=time.time(),
         model=launch.target.spec.name,
         served_name=launch.served_name,
-        environment=launch.target.environment,
+        environment=launch.target.software.environment,
         url=launch.url,
         port=launch.port,
         tp_size=launch.tp_size,
