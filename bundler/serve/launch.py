@@ -87,6 +87,7 @@ class ServerLaunch:
     """A server about to be started."""
 
     target: Served
+    wishes: Wishes
     argv: tuple[str, ...]
     added: dict[str, str]
     """Variables that bundler sets."""
@@ -105,7 +106,6 @@ class ServerLaunch:
     """Variables of the environment's activation that differ from the user's."""
     withheld: tuple[str, ...] = ()
     """The user's variables that the server doesn't get."""
-    key_file: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -179,6 +179,7 @@ def build(
     variables = driver | _variables(target, host, family, nnodes, address)
     return ServerLaunch(
         target=target,
+        wishes=wishes,
         argv=(str(target.software.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
         added={name: value for name, value in variables.items() if name not in base},
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
@@ -193,7 +194,6 @@ def build(
         mem_fraction=_fraction(chosen("mem-fraction-static", str(DEFAULT_MEM_FRACTION))),
         activation={name: value for name, value in activation.items() if base.get(name) != value},
         withheld=out,
-        key_file=wishes.key_file,
     )
 
 

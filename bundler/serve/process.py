@@ -63,8 +63,8 @@ def start(launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, det
 
     with locked(folder / f"{launch.name}.lock", busy):
         refuse_second(launch)
-        if launch.key_file is not None:
-            write_secret(launch.secret, launch.key_file)
+        if launch.wishes.key_file is not None:
+            write_secret(launch.secret, launch.wishes.key_file)
         prepare(launch, host)
         log = _fresh_log(folder / f"{launch.name}.log")
         before = used_memory()
@@ -233,6 +233,6 @@ def _state_of(
         argv=launch.argv,
         supervisor=None if detach else os.getpid(),
         supervisor_start=None if detach else started_at(os.getpid()),
-        api_key_file=str(launch.key_file) if launch.key_file else None,
+        api_key_file=str(launch.wishes.key_file) if launch.wishes.key_file else None,
         gpu_used={str(index): used for index, used in before.items()},
     )

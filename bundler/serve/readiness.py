@@ -5,19 +5,17 @@ from __future__ import annotations
 import http.client
 import threading
 import urllib.error
-import urllib.request
+
+from bundler.serve.client import OPENER
 
 HEALTH_SECONDS = 25.0
 """How long one answer may take: a ready server generates a token before it answers, SGLang gives it 20 s."""
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Without proxies: the server is on this host."""
 
 
 def health(url: str, timeout: float = HEALTH_SECONDS) -> str:
     """Ask ``/health`` once: ``ready``, ``starting`` (503), ``refused``, ``silent`` or ``status N``."""
     try:
-        with _OPENER.open(f"{url}/health", timeout=timeout) as answer:
+        with OPENER.open(f"{url}/health", timeout=timeout) as answer:
             return "ready" if answer.status == 200 else f"status {answer.status}"
     except urllib.error.HTTPError as problem:
         return "starting" if problem.code == 503 else f"status {problem.code}"

@@ -30,6 +30,7 @@ SPEC = ModelSpec(name="GLM-4.7", served_name="glm-4.7", launch=LaunchSpec(flags=
 HOST = HostFacts(gpus=gpus(8), libraries={"libcuda.so.1": "/lib/libcuda.so.1"})
 
 
+SOFTWARE_FIELDS = ("environment", "prefix", "python", "stack", "probed")
 SOFTWARE = Software(
     environment="cu128",
     prefix=Path("/opt/glm/.pixi/envs/cu128"),
@@ -49,9 +50,7 @@ def target(**changes: object) -> Served:
     )
     if "sglang" in changes:
         changes["stack"] = Stack(sglang=changes.pop("sglang"))
-    own = {
-        name: changes.pop(name) for name in ("environment", "prefix", "python", "stack") if name in changes
-    }
+    own = {name: changes.pop(name) for name in SOFTWARE_FIELDS if name in changes}
     return replace(base, software=replace(SOFTWARE, **own), **changes)
 
 
