@@ -137,7 +137,7 @@ class Media:
 
 
 def _ours(name: str) -> bool:
-    fixed = {sums.MANIFEST, sums.README, sums.LOG, sums.SUMS, sums.SUMS + ".sig", PACK_JOURNAL}
+    fixed = {sums.MANIFEST, sums.README, sums.LOG, sums.SUMS, sums.SIGNATURE, PACK_JOURNAL}
     return name in fixed or sums.is_volume(name) or name in {"install.sh", "runtime.tar.gz"}
 
 

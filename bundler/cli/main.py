@@ -22,8 +22,12 @@ COMMANDS: dict[str, dict[str, str]] = {
         "env": "bundler.cli.env",
     },
     "Bundle": {
+        "sign": "bundler.cli.sign",
         "verify": "bundler.cli.verify",
         "inspect": "bundler.cli.inspect",
+        "report": "bundler.cli.report",
+        "licenses": "bundler.cli.licenses",
+        "diff": "bundler.cli.diff",
     },
     "Air-gapped host": {
         "unpack": "bundler.cli.unpack",

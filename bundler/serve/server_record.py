@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.errors import NotRunningError
 from bundler.installation import RUN
@@ -96,7 +97,7 @@ def servers(folder: Path, port: int | None = None, node_rank: int | None = None)
     """
     found: list[ServerState] = []
     for path in sorted(folder.glob("server-*.json")):
-        with contextlib.suppress(OSError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, *BROKEN_JSON):
             found.append(msgspec.json.decode(path.read_bytes(), type=ServerState))
     return [one for one in found if port in (None, one.port) and node_rank in (None, one.node_rank)]
 

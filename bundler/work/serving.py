@@ -190,7 +190,7 @@ def _open_model(choice: Choice, installation: Installation | None) -> tuple[Mode
         except UnknownNameError:
             if choice.weights is None or name is None:
                 raise
-            from bundler.collect.models import find_spec, manifest_folders
+            from bundler.collect.models.specs import find_spec, manifest_folders
 
             spec = find_spec(name, manifest_folders(choice.start)).spec
         else:
@@ -200,7 +200,7 @@ def _open_model(choice: Choice, installation: Installation | None) -> tuple[Mode
 
 def _model_of_workspace(choice: Choice) -> tuple[ModelSpec, ModelFacts, Path]:
     """Return what would be served once it is packed, unpacked and installed."""
-    from bundler.collect.models import open_model
+    from bundler.collect.models.specs import open_model
 
     if choice.model is None:
         raise UsageError("which model?", hint="name it: --model NAME; bundler models lists them")
@@ -212,19 +212,18 @@ def _model_of_workspace(choice: Choice) -> tuple[ModelSpec, ModelFacts, Path]:
 
 def _facts(root: Path, source: Any) -> ModelFacts:
     """Return what the model's files say, where they are in the workspace; else what its manifest does."""
-    from bundler.collect.models import FolderSource
+    from bundler.collect.models.folder import FolderSource
     from bundler.errors import BundlerError
 
     folder = source.folder if isinstance(source, FolderSource) else root / WEIGHTS / source.spec.name
     manifests_word = ModelFacts(vision=source.spec.smoke.image)
     if not (folder / "config.json").is_file():
         return manifests_word
-    from bundler.collect.models import prove
-    from bundler.collect.models.readers import FolderReader
+    from bundler.collect.models.completeness import folder_reader, prove
 
     try:
-        listing = FolderSource(source.spec, folder, True).listing()
-        return prove(FolderReader(folder, listing), spec=source.spec, allow_pickle=True)
+        listing = FolderSource(source.spec, folder, True).listing
+        return prove(folder_reader(folder, listing), spec=source.spec, allow_pickle=True)
     except BundlerError:
         return manifests_word
 
