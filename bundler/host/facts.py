@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
@@ -21,6 +22,9 @@ import psutil
 from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.host.gpu import Gpu, read_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LIBRARIES = ("libcuda.so", "libcuda.so.1", "libnuma.so.1")
 """Shared libraries that the server looks for outside its environment."""
@@ -154,13 +158,16 @@ def read_target(path: Path) -> HostFacts:
     return facts
 
 
-def find_libraries(names: tuple[str, ...], extra: tuple[Path, ...] = ()) -> dict[str, str | None]:
+def find_libraries(
+    names: tuple[str, ...], extra: tuple[Path, ...] = (), variables: Mapping[str, str] = os.environ
+) -> dict[str, str | None]:
     """Return where the loader's cache or the usual folders have each library.
 
     :param extra: folders looked into first, as an environment's ``lib``.
+    :param variables: those of the process that is to find them.
     """
     cached = _loader_cache()
-    path = (part for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part)
+    path = (part for part in variables.get("LD_LIBRARY_PATH", "").split(":") if part)
     folders = [*extra, *(Path(part) for part in (*path, *LIBRARY_FOLDERS))]
     found: dict[str, str | None] = {}
     for name in names:
