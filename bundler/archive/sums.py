@@ -15,6 +15,8 @@ SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 README = "README.txt"
 LOG = "pack-log.json"
+PARITY_NAME = "parity-{:05}.zfec"
+"""A parity volume's name from its number, which begins at 1."""
 UNLISTED = frozenset({SUMS, SUMS + ".sig", LOG})
 """Files of a bundle that the sums don't list."""
 
@@ -47,3 +49,8 @@ def parse(data: bytes, where: Path) -> dict[str, str]:
 def is_volume(name: str) -> bool:
     """Tell whether a name is a data volume's."""
     return name.startswith("data-") and name.endswith(".tar.zst")
+
+
+def is_parity(name: str) -> bool:
+    """Tell whether a name is a parity volume's."""
+    return name.startswith("parity-") and name.endswith(".zfec")
