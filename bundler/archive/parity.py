@@ -127,6 +127,16 @@ def groups_of(parity: Parity, files: Sequence[CoveredFile]) -> list[ParityGroup]
     ]
 
 
+def least_bytes(count: int, volume_size: int, data: int) -> int:
+    """Return about how many bytes the parity volumes take at least.
+
+    :param count: parity volumes of a group.
+    :param data: bytes of the volumes of data.
+    """
+    groups = -(-data // (volume_size * MOST_DATA))
+    return groups * count * min(volume_size, data)
+
+
 def digest_of_piece(data: Buffer) -> bytes:
     """Return a piece's digest, of the bytes that the file has there, without padding."""
     return blake3(data).digest(DIGEST)

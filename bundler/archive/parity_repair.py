@@ -15,7 +15,7 @@ from bundler.archive import sums
 from bundler.archive.media import PARTIAL_SUFFIX
 from bundler.archive.parity import digest_of_piece, seal
 from bundler.archive.parity_found import find_protected, has_digest
-from bundler.archive.parity_scan import scan
+from bundler.archive.parity_scan import damaged_names, refuse_lost, scan
 from bundler.archive.parity_stripes import Pieces, threads_for
 from bundler.common.digest import sha256_of
 from bundler.common.durable import make_folder, sync_folder, write_atomically
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from bundler.archive.parity_found import ProtectedBundle
     from bundler.archive.parity_scan import GroupScan
     from bundler.common.progress import Meter, Reporter
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,28 +75,6 @@ def repair_bundle(
         repair = _Repair(bundle, scans, to, threads)
         with _disk(to or folders[0]):
             return repair.run(reporter)
-
-
-def refuse_lost(bundle: ProtectedBundle, scans: Sequence[GroupScan]) -> None:
-    """Refuse a bundle in which more is damaged than parity can mend.
-
-    :raises DamagedError: naming what is lost.
-    """
-    lost = [line for found in scans for line in found.lost()]
-    if lost:
-        names = sorted({name for found in scans for name in damaged_names(found)})
-        raise DamagedError(
-            f"{bundle.manifest.name} is damaged beyond what its parity can mend; nothing was written",
-            where=", ".join(map(str, bundle.folders)),
-            findings=lost if len(lost) <= _SHOWN else [*lost[:_SHOWN], f"and {len(lost) - _SHOWN} more"],
-            hint=f"copy one or more of {', '.join(names[:_SHOWN])} again from where the bundle was packed; "
-            "then the same command mends the rest",
-        )
-
-
-def damaged_names(found: GroupScan) -> list[str]:
-    """Return the names of a group's damaged files."""
-    return [found.files.name(place) for place in sorted(found.damaged)]
 
 
 class _Repair:

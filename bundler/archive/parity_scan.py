@@ -15,13 +15,16 @@ from bundler.common.threads import in_order
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bundler.archive.parity import ParityGroup
     from bundler.archive.parity_found import ProtectedBundle
     from bundler.archive.volume_reader import VolumeReader
     from bundler.common.progress import Meter, Reporter
+
+
+_SHOWN = 20
 
 
 class GroupFiles:
@@ -127,6 +130,28 @@ def scan(bundle: ProtectedBundle, *, threads: int | None, reporter: Reporter) ->
             _check_stripes(found, threads_for(group, threads), meter)
             _check_unproven(found)
     return scans
+
+
+def refuse_lost(bundle: ProtectedBundle, scans: Sequence[GroupScan]) -> None:
+    """Refuse a bundle in which more is damaged than parity can mend.
+
+    :raises DamagedError: naming what is lost.
+    """
+    lost = [line for found in scans for line in found.lost()]
+    if lost:
+        names = sorted({name for found in scans for name in damaged_names(found)})
+        raise DamagedError(
+            f"{bundle.manifest.name} is damaged beyond what its parity can mend; nothing was written",
+            where=", ".join(map(str, bundle.folders)),
+            findings=lost if len(lost) <= _SHOWN else [*lost[:_SHOWN], f"and {len(lost) - _SHOWN} more"],
+            hint=f"copy one or more of {', '.join(names[:_SHOWN])} again from where the bundle was packed; "
+            "then the same command mends the rest",
+        )
+
+
+def damaged_names(found: GroupScan) -> list[str]:
+    """Return the names of a group's damaged files."""
+    return [found.files.name(place) for place in sorted(found.damaged)]
 
 
 def _check_outside(bundle: ProtectedBundle, found: GroupScan) -> None:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Bundle": {
         "verify": "bundler.cli.verify",
+        "repair": "bundler.cli.repair",
         "inspect": "bundler.cli.inspect",
     },
     "Air-gapped host": {

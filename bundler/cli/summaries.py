@@ -8,6 +8,7 @@ SUMMARIES: dict[str, str] = {
     "models": "List the models that have a manifest.",
     "env": "Print the cache variables of .pkg-cache, for eval.",
     "verify": "Check every byte of a bundle or of an installation.",
+    "repair": "Mend a damaged bundle by its parity volumes.",
     "inspect": "Say what a bundle or an installation holds and needs.",
     "unpack": "Check, unpack and install a bundle.",
     "install": "Install environments again from an installation's own store.",

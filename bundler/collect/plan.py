@@ -17,7 +17,7 @@ from bundler.host.drivers import branches
 from bundler.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bundler.artifact import Artifact
     from bundler.collect.session import Session
@@ -133,6 +133,7 @@ def make_plan(
     *,
     models: Sequence[ModelListing] = (),
     output: Path | None = None,
+    parity: Callable[[int], int] = lambda _: 0,
     session: Session | None = None,
 ) -> Plan:
     """Plan a bundle.
@@ -140,6 +141,7 @@ def make_plan(
     :param environments: with bundler's own, as :func:`bundler.workspace.required_environments` gives them.
     :param models: as their sources list them.
     :param output: the folder that the bundle would be written to, to weigh its space too.
+    :param parity: gives the bytes of parity volumes for those of the volumes that they protect.
     :param session: to ask the hosts for sizes that the lock doesn't state; ``None``: nobody is asked.
     """
     artifacts = {artifact.url: artifact for one in environments for artifact in one.artifacts}
@@ -161,7 +163,7 @@ def make_plan(
         missing_files=len(missing),
         missing_size=missing_size,
         unknown_sizes=len(artifacts) - len(sizes),
-        space=_space(_wishes(store, lacking, models, output, size)),
+        space=_space(_wishes(store, lacking, models, output, size, parity)),
         rate=speed,
         seconds=missing_size / speed if speed else None,
     )
@@ -228,7 +230,12 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _wishes(
-    store: Store, lacking: int, models: Iterable[ModelListing], output: Path | None, size: int
+    store: Store,
+    lacking: int,
+    models: Iterable[ModelListing],
+    output: Path | None,
+    size: int,
+    parity: Callable[[int], int],
 ) -> Iterable[tuple[Path, str, int]]:
     yield store.root, "the store", lacking
     for model in models:
@@ -236,8 +243,8 @@ def _wishes(
             yield model.place, f"the weights of {model.name}", model.size - model.present
     if output is not None:
         # What an interrupted pack has written is there already.
-        least = size * LEAST_PACKED // 100 - _written(output)
-        yield output, "the bundle (at least)", max(0, least)
+        least = size * LEAST_PACKED // 100
+        yield output, "the bundle (at least)", max(0, least + parity(least) - _written(output))
 
 
 def _written(folder: Path) -> int:
