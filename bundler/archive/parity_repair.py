@@ -77,6 +77,9 @@ def repair_bundle(
             return repair.run(reporter)
 
 
+_SHOWN = 20
+
+
 class _Repair:
     """One run."""
 
@@ -155,7 +158,8 @@ class _Repair:
                     raise DamagedError(
                         f"{file.name} can't be mended: what parity makes of it differs from its sha256",
                         where=targets[place],
-                        hint="copy it again from where the bundle was packed; nothing was changed",
+                        hint="copy it again from where the bundle was packed: it is as it was, as are the other "
+                        f"damaged files among {', '.join(damaged_names(found)[:_SHOWN])}",
                     )
             for output in outputs.values():
                 output.sync()
