@@ -158,8 +158,8 @@ class _Repair:
                     raise DamagedError(
                         f"{file.name} can't be mended: what parity makes of it differs from its sha256",
                         where=targets[place],
-                        hint="copy it again from where the bundle was packed: it is as it was, as are the other "
-                        f"damaged files among {', '.join(damaged_names(found)[:_SHOWN])}",
+                        hint="copy it again from where the bundle was packed, and run the same command; as "
+                        f"they were are {', '.join(damaged_names(found)[:_SHOWN])}",
                     )
             for output in outputs.values():
                 output.sync()
@@ -180,10 +180,10 @@ class _Repair:
         def work(number: int) -> list[bytes]:
             return _rebuild(found, number, places)
 
-        threads = threads_for(found.group, self._threads)
-        # What waits to be written may be as much again as what was read.
-        todo = range(found.group.stripes)
-        with closing(in_order(work, todo, threads, "mend", ahead=threads + 1)) as results:
+        threads = threads_for(found.group, self._threads, made=len(places))
+        # One thread reads on only when what it made is being written.
+        ahead = threads if threads == 1 else 2 * threads
+        with closing(in_order(work, range(found.group.stripes), threads, "mend", ahead=ahead)) as results:
             for _, made in results:
                 for place, data in zip(places, made, strict=True):
                     outputs[place].write(data)

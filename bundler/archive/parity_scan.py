@@ -176,7 +176,7 @@ def _check_stripes(found: GroupScan, threads: int, meter: Meter) -> None:
     def work(number: int) -> tuple[tuple[int, ...], bool]:
         return _bad_pieces(found.files, number)
 
-    with closing(in_order(work, range(group.stripes), threads, "scan", ahead=threads + 1)) as results:
+    with closing(in_order(work, range(group.stripes), threads, "scan")) as results:
         for number, (bad, proven) in results:
             if bad:
                 found.bad[number] = bad

@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from bundler.archive.parity import ParityGroup
     from bundler.archive.volume_reader import VolumeReader
 
-_MEMORY = 256 * 2**20
-"""Bytes of pieces that all threads may hold together; a thread holds one stripe's."""
+MEMORY = 256 * 2**20
+"""Bytes of pieces that are in memory together, but for one stripe, which always may be."""
 
 _local = threading.local()
 
 
-def threads_for(group: ParityGroup, threads: int | None) -> int:
-    """Return how many threads may work on stripes at once, so that memory stays within bounds."""
-    each = group.stripe * (group.pieces + 2 * group.parity)
-    return max(1, min(threads or default_threads(), MOST_THREADS, _MEMORY // each))
+def threads_for(group: ParityGroup, threads: int | None, *, made: int = 0) -> int:
+    """Return how many threads may work on stripes at once, so that memory stays within bounds.
+
+    :param made: pieces that come of a stripe; those of twice as many stripes as threads wait to be written.
+    """
+    each = group.stripe * (group.pieces + 2 * made)
+    return max(1, min(threads or default_threads(), MOST_THREADS, MEMORY // each))
 
 
 class Pieces:

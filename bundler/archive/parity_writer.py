@@ -178,9 +178,9 @@ def _write_group(
             digests = [pieces.digest(place) for place in range(len(readers))]
             return seal([*digests, *map(digest_of_piece, parity)]), parity
 
-        count = threads_for(group, threads)
+        count = threads_for(group, threads, made=group.parity)
         todo = range(first, group.stripes)
-        with closing(in_order(work, todo, count, "parity", ahead=count + 1)) as made:
+        with closing(in_order(work, todo, count, "parity")) as made:
             for number, (row, parity) in made:
                 for volume, piece in zip(volumes, parity, strict=True):
                     volume.append(row, piece)

@@ -195,7 +195,7 @@ def test_more_is_refused_and_nothing_is_written(
     else:
         with pytest.raises(DamagedError, match=r"beyond|can't be mended"):
             repair_bundle([folder], base / "other")
-        # Where a stripe's digests are all lost, only what its group's mending gives tells: groups may be done.
+        # Where a stripe's digests are all lost, only its group's mending tells: others may be done before.
         there = files_of(base / "other") if (base / "other").exists() else {}
         assert all(files_of(sound)[name] == data for name, data in there.items())
         with pytest.raises(DamagedError, match=r"beyond|can't be mended"):
@@ -565,9 +565,11 @@ def test_memory_is_bounded_whatever_the_group() -> None:
     files = tuple(parity.CoveredFile(f"f{number}", 2**33, "") for number in range(100))
     for count in (1, 3, 10, 100):
         group = parity.ParityGroup(0, files[:count], 2, 2**20)
-        threads = parity_stripes.threads_for(group, 16)
-        assert threads * count * 2**20 <= 2**28
-        assert threads == 16 or (threads + 1) * (count + 6) * 2**20 > 2**28
+        for made in (0, 2, count + 2):
+            threads = parity_stripes.threads_for(group, 16, made=made)
+            each = (count + 2 + 2 * made) * 2**20
+            assert threads == 1 or threads * each <= parity_stripes.MEMORY
+            assert threads == 16 or (threads + 1) * each > parity_stripes.MEMORY
 
 
 @pytest.mark.parametrize(
