@@ -24,11 +24,7 @@ def prospect(
     try:
         bundle = find_protected(folders)
         scans = scan(bundle, threads=threads, reporter=reporter)
-        try:
-            refuse_lost(bundle, scans)
-        finally:
-            for found in scans:
-                found.files.close()
+        refuse_lost(bundle, scans)
     except BundlerError as beyond:
         problem.findings += ("its parity can't mend that:", *beyond.findings)
         problem.hint = beyond.hint

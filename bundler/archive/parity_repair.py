@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,14 +68,11 @@ def repair_bundle(
     :raises DestinationError: ``to`` holds other things.
     """
     bundle = find_protected(folders)
-    with ExitStack() as stack:
+    with _alone(folders[0]):
         scans = scan(bundle, threads=threads, reporter=reporter)
-        for found in scans:
-            stack.callback(found.files.close)
         refuse_lost(bundle, scans)
-        repair = _Repair(bundle, scans, to, threads)
         with _disk(to or folders[0]):
-            return repair.run(reporter)
+            return _Repair(bundle, scans, to, threads).run(reporter)
 
 
 _SHOWN = 20
@@ -147,6 +145,7 @@ class _Repair:
     def _mend(self, found: GroupScan, targets: dict[int, Path], meter: Meter) -> None:
         """Write a group's files beside, and put them in place when all are checked."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(found.files)
             outputs = {place: stack.enter_context(_Output(path)) for place, path in targets.items()}
             for place, output in outputs.items():
                 if place >= len(found.group.files):
@@ -325,6 +324,21 @@ def _check_destination(bundle: ProtectedBundle, folder: Path) -> None:
             where=folder,
             hint="name a new or empty folder",
         )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second repair of the same bundle out."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as problem:
+        raise DestinationError(
+            "another bundler is mending this bundle", where=folder, hint="wait until it is done, or end it"
+        ) from problem
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

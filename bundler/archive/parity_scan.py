@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -28,31 +29,42 @@ _SHOWN = 20
 
 
 class GroupFiles:
-    """A group's files and parity volumes, opened: each has a place, the files' first."""
+    """A group's files and parity volumes, to be read within ``with``: each has a place, the files' first."""
 
     def __init__(self, bundle: ProtectedBundle, group: ParityGroup) -> None:
-        """Open what is there."""
+        """Find what is there."""
         self.group, self.header = group, len(bundle.header)
         self.paths: list[Path | None] = [bundle.best(file) for file in group.files]
         for name in group.names:
             self.paths.append(next(iter(bundle.copies(name)), None))
         self.readers: list[VolumeReader | None] = []
+        self.strangers: set[int] = set()
+        """The places of parity volumes that speak of another bundle's bytes."""
+
+    def __enter__(self) -> GroupFiles:
+        """Open what is there; a group at a time, for a process may have few files open."""
         self._stack = ExitStack()
-        for path in self.paths:
-            self.readers.append(self._open(path))
+        with ExitStack() as opened:
+            self.readers = [self._open(place, opened) for place in range(len(self.paths))]
+            self._stack = opened.pop_all()
+        return self
 
-    def _open(self, path: Path | None) -> VolumeReader | None:
-        try:
-            reader = FileVolume(path) if path else None
-        except OSError:
-            return None
-        if reader is not None:
-            self._stack.callback(reader.close)
-        return reader
-
-    def close(self) -> None:
-        """Close all."""
+    def __exit__(self, *exception: object) -> None:
         self._stack.close()
+        self.readers = []
+
+    def _open(self, place: int, opened: ExitStack) -> VolumeReader | None:
+        path = self.paths[place]
+        if path is None or place in self.strangers:
+            return None
+        try:
+            reader = FileVolume(path)
+        except OSError as problem:
+            if problem.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            return None
+        opened.callback(reader.close)
+        return reader
 
     def name(self, place: int) -> str:
         """Return a file's or a parity volume's name."""
@@ -71,7 +83,7 @@ class GroupFiles:
         :param number: the stripe's.
         """
         reader = self.readers[place]
-        if reader is None:
+        if reader is None or place in self.strangers:
             return None
         data = bytearray(self.group.row + self.group.width(number))
         try:
@@ -116,7 +128,7 @@ class GroupScan:
 
 
 def scan(bundle: ProtectedBundle, *, threads: int | None, reporter: Reporter) -> list[GroupScan]:
-    """Read all files once, and compare each piece with its digest. Close the results' files.
+    """Read all files once, and compare each piece with its digest.
 
     :param threads: ``None``: one for each processor.
     """
@@ -126,8 +138,9 @@ def scan(bundle: ProtectedBundle, *, threads: int | None, reporter: Reporter) ->
         for group in bundle.groups:
             found = GroupScan(GroupFiles(bundle, group))
             scans.append(found)
-            _check_outside(bundle, found)
-            _check_stripes(found, threads_for(group, threads), meter)
+            with found.files:
+                _check_outside(bundle, found)
+                _check_stripes(found, threads_for(group, threads), meter)
             _check_unproven(found)
     return scans
 
@@ -166,8 +179,7 @@ def _check_outside(bundle: ProtectedBundle, found: GroupScan) -> None:
             if header != bundle.header:
                 found.damaged.add(place)
             if header is not None and header != bundle.header:
-                # Another bundle's: its records speak of other bytes.
-                files.readers[place] = None
+                files.strangers.add(place)
 
 
 def _check_stripes(found: GroupScan, threads: int, meter: Meter) -> None:

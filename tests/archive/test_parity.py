@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
+import resource
 import shutil
 import struct
 import subprocess
@@ -423,6 +425,35 @@ def test_a_disk_without_room_is_named_before_a_byte_is_written(
     with pytest.raises(PreflightError, match="--to FOLDER"):
         repair_bundle([bundle])
     assert files_of(bundle) == before
+
+
+def test_one_repair_at_a_time(bundle: Path) -> None:
+    holder = os.open(bundle, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(DestinationError, match="another bundler is mending"):
+        repair_bundle([bundle])
+    os.close(holder)
+    repair_bundle([bundle])
+
+
+def test_few_open_files_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group at a time; where even that is too much, files aren't taken for lost."""
+    monkeypatch.setattr(parity, "MOST_DATA", 8)
+    write_bundle(recipe_of(make_tree(tmp_path / "tree", SIZES), parity=1), [tmp_path / "bundle"])
+    sound = files_of(tmp_path / "bundle")
+    assert len(sound) > 50
+    (tmp_path / "bundle/data-00003.tar.zst").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    there = len(list(Path("/proc/self/fd").iterdir()))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (there + 4, limits[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            repair_bundle([tmp_path / "bundle"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (there + 25, limits[1]))
+        repair_bundle([tmp_path / "bundle"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert files_of(tmp_path / "bundle") == sound
 
 
 def test_the_other_folder_is_an_empty_one(bundle: Path, tmp_path: Path) -> None:
