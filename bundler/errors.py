@@ -17,7 +17,8 @@
     ├── DoctorError             12  a check of the host failed
     ├── ServeError              13  the server didn't come up, ended, or gave a wrong answer
     ├── NotRunningError         14  no server runs here
-    └── WarningsError           15  checks of the host warned, and none failed
+    ├── WarningsError           15  checks of the host warned, and none failed
+    └── UntrustedError          16  no good signature of an allowed signer, or not the digest that was given
 
 Interrupted by the user: 130.
 """
@@ -170,6 +171,13 @@ class WarningsError(BundlerError):
 
     exit_code = 15
     meaning = "doctor found warnings, and nothing that fails"
+
+
+class UntrustedError(BundlerError):
+    """A bundle without a good signature of an allowed signer, or of another digest than the one given."""
+
+    exit_code = 16
+    meaning = "the bundle has no good signature of an allowed signer, or not the digest that was given"
 
 
 def exit_codes() -> dict[int, str]:

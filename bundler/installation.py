@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from bundler import manifest as manifests
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.errors import InputError, UnknownNameError
+from bundler.provenance import Provenance
 from bundler.store import MIRROR
 from bundler.store import NAME as STORE
 from bundler.workspace import prefix_of
@@ -77,8 +79,8 @@ class UnpackedBundle(msgspec.Struct, frozen=True, kw_only=True):
     """UTC, ISO 8601."""
     checked: str
     """What was compared with what: said truthfully, for the auditor."""
-    signature: str | None = None
-    """Whose signature was verified, or ``None``."""
+    provenance: Provenance | None = None
+    """Who made the bundle, as far as it was checked; ``None``: by a bundler that asked for nothing."""
 
 
 class InstalledEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +122,7 @@ class Installation:
                 where=root,
                 hint="finish it with: bundler unpack BUNDLE " + shlex.quote(str(root)),
             ) from problem
-        except (OSError, msgspec.DecodeError) as problem:
+        except (OSError, *BROKEN_JSON) as problem:
             raise InputError(f"the receipt can't be read: {problem}", where=path) from problem
         self._manifests: list[Manifest] | None = None
 

@@ -88,15 +88,9 @@ class LockPackage(msgspec.Struct, frozen=True):
 
     def is_named_by(self, selector: LockPackage) -> bool:
         """Say whether a selector of the same location means this package."""
-        return all(
-            wanted is None or have is None or wanted == have
-            for wanted, have in (
-                (selector.name, self.name),
-                (selector.version, self.version),
-                (selector.build, self.build),
-                (selector.subdir, self.subdir),
-            )
-        )
+        names = ("name", "version", "build", "subdir")
+        pairs = ((getattr(selector, name), getattr(self, name)) for name in names)
+        return all(wanted is None or have is None or wanted == have for wanted, have in pairs)
 
 
 class LockEnvironment(msgspec.Struct, frozen=True):
@@ -140,17 +134,12 @@ def read_lock(path: Path) -> LockDocument:
     if not isinstance(version, str) or not version.isdigit():
         raise InputError("pixi.lock has no version", where=path, hint="write it again: pixi lock")
     if int(version) > NEWEST:
-        raise InputError(
-            f"pixi.lock is of version {version}; this bundler understands {OLDEST} to {NEWEST}",
-            where=path,
-            hint="use a newer bundler, or lock with a pixi that writes an older version",
-        )
+        what = f"pixi.lock is of version {version}; this bundler understands {OLDEST} to {NEWEST}"
+        hint = "use a newer bundler, or lock with a pixi that writes an older version"
+        raise InputError(what, where=path, hint=hint)
     if int(version) < OLDEST:
-        raise InputError(
-            f"pixi.lock is of version {version}, older than {OLDEST}",
-            where=path,
-            hint="lock again with a pixi of today: pixi lock",
-        )
+        what = f"pixi.lock is of version {version}, older than {OLDEST}"
+        raise InputError(what, where=path, hint="lock again with a pixi of today: pixi lock")
     try:
         # BaseLoader leaves every scalar a string, so that no version or sum is taken for a number or a date.
         return msgspec.convert(document, LockDocument, strict=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.model import ModelFacts, ModelSpec
 from bundler.stack import CUDNN, Stack
@@ -252,12 +253,18 @@ def decode(data: bytes, where: Path | str) -> Manifest:
     """
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise InputError(
             f"manifest.json can't be read: {problem}",
             where=where,
             hint="copy the bundle's manifest.json again",
         ) from problem
+    if head.format < 1:
+        raise InputError(
+            f"manifest.json is not of this format: format {head.format}",
+            where=where,
+            hint="copy the bundle's manifest.json again",
+        )
     unknown = sorted(set(head.requires) - KNOWN_FEATURES)
     if head.format > FORMAT or unknown:
         wanted = f"format {head.format}" if head.format > FORMAT else ", ".join(unknown)
@@ -268,7 +275,7 @@ def decode(data: bytes, where: Path | str) -> Manifest:
         )
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise InputError(
             f"manifest.json is not of this format: {problem}",
             where=where,

@@ -87,14 +87,14 @@ class EnvironmentLock:
         return None
 
 
+@dataclass(frozen=True, eq=False)
 class Workspace:
     """A folder with pixi.toml and pixi.lock. The lock's packages are read when they are asked for."""
 
-    def __init__(self, root: Path, manifest: dict[str, Any], lock: LockDocument) -> None:
-        """Keep what :meth:`load` read."""
-        self.root = root
-        self._manifest = manifest
-        self._lock = lock
+    root: Path
+    manifest: Mapping[str, Any]
+    """pixi.toml as it stands."""
+    lock: LockDocument
 
     @classmethod
     def load(cls, root: Path) -> Workspace:
@@ -118,20 +118,15 @@ class Workspace:
         """Where pixi.lock is."""
         return self.root / LOCK
 
-    @property
-    def manifest(self) -> Mapping[str, Any]:
-        """pixi.toml as it stands."""
-        return self._manifest
-
     @cached_property
     def environments(self) -> Mapping[str, EnvironmentLock]:
         """The lock's environments by name, in pixi.toml's order."""
         aliases = self._aliases()
-        packages = self._lock.by_location()
-        declared = [name for name in aliases if name in self._lock.environments]
+        packages = self.lock.by_location()
+        declared = [name for name in aliases if name in self.lock.environments]
         return {
-            name: self._environment(name, self._lock.environments[name], aliases.get(name, ()), packages)
-            for name in dict.fromkeys([*declared, *self._lock.environments])
+            name: self._environment(name, self.lock.environments[name], aliases.get(name, ()), packages)
+            for name in dict.fromkeys([*declared, *self.lock.environments])
         }
 
     def environment(self, name: str) -> EnvironmentLock:
@@ -150,7 +145,10 @@ class Workspace:
                 where=self.lock_path,
                 hint="bring the lock up to date: pixi lock",
             )
-        have = ", ".join(map(_with_aliases, self.environments.values()))
+        have = ", ".join(
+            f"{one.name} ({', '.join(one.aliases)})" if one.aliases else one.name
+            for one in self.environments.values()
+        )
         raise UnknownNameError(
             f"no environment {name!r}; there are: {have or 'none'}",
             where=self.lock_path,
@@ -215,9 +213,9 @@ class Workspace:
 
     def _platform_of(self, locked: LockEnvironment) -> LockPlatform | None:
         """Return the platform that pixi takes on a GPU host: the first declared one that fits it."""
-        declared = [platform.name for platform in self._lock.platforms]
+        declared = [platform.name for platform in self.lock.platforms]
         order = sorted(locked.packages, key=lambda name: declared.index(name) if name in declared else -1)
-        for platform in map(self._lock.platform, order):
+        for platform in map(self.lock.platform, order):
             wanted = {re.split(r"[ =<>!~]", package)[0] for package in platform.virtual_packages}
             if (platform.subdir or platform.name) == PLATFORM and wanted <= HOST_PACKAGES:
                 return platform
@@ -237,7 +235,7 @@ class Workspace:
 
     def _features(self) -> dict[str, tuple[str, ...]]:
         """Return each environment of pixi.toml with its features."""
-        table = self._manifest.get("environments", {})
+        table = self.manifest.get("environments", {})
         found: dict[str, tuple[str, ...]] = {"default": ("default",)}
         for name, value in table.items() if isinstance(table, dict) else ():
             features = value.get("features", []) if isinstance(value, dict) else value
@@ -311,12 +309,6 @@ def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:
     ]
     newest = max((version for version in found if version), default=None)
     return f"{newest[0]}.{newest[1]}" if newest else None
-
-
-def _with_aliases(environment: EnvironmentLock) -> str:
-    return (
-        f"{environment.name} ({', '.join(environment.aliases)})" if environment.aliases else environment.name
-    )
 
 
 def _absent(root: Path, name: str) -> InputError:

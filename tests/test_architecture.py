@@ -12,12 +12,13 @@ ARROWS: dict[str, set[str]] = {
     "hall": {"common"},
     "host": {"common", "hall"},
     "archive": {"common", "hall"},
+    "report": {"common", "hall", "host", "archive"},
     "collect": {"common", "hall", "host", "archive"},
     "install": {"common", "hall"},
     "runtime": {"common", "hall", "host", "install"},
     "serve": {"common", "hall", "host"},
     "work": {"common", "hall", "host", "archive", "collect", "install", "runtime"},
-    "cli": {"common", "hall", "host", "archive", "collect", "install", "serve", "work"},
+    "cli": {"common", "hall", "host", "archive", "collect", "report", "install", "serve", "work"},
 }
 """Each room, a package directly under ``bundler``, and the rooms that it may import; the lowest first.
 

@@ -12,6 +12,7 @@ from bundler.archive import sums, validate
 from bundler.archive.layout import Layout
 from bundler.archive.media import PACK_JOURNAL
 from bundler.archive.parity_advice import has_parity, or_repair
+from bundler.archive.trust import ASK_NOTHING
 from bundler.archive.volume_reader import FileVolume
 from bundler.errors import DamagedError, InputError, UnknownNameError
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bundler.archive.layout import Frame
-    from bundler.archive.volume_reader import VolumeReader
+    from bundler.archive.trust import Trust
     from bundler.manifest import Manifest, Volume
+    from bundler.provenance import Provenance
 
 LARGEST_MANIFEST = 2**30
 """Bytes; one of 10 TB is a tenth of it."""
@@ -34,47 +36,57 @@ class Bundle:
         self,
         manifest: Manifest,
         data: bytes,
-        digests: Mapping[str, str],
+        listed: bytes,
         folders: Sequence[Path],
-        volumes: Mapping[str, VolumeReader],
+        volumes: Mapping[str, FileVolume],
+        provenance: Provenance,
     ) -> None:
         """Hold the parts; :meth:`open` finds them on disks.
 
         :param data: the manifest's bytes.
-        :param digests: the sums file, by name.
+        :param listed: the sums file, which was parsed before.
         :param volumes: those that are there, by name.
+        :param provenance: what is known of who made it.
         """
         self.manifest = manifest
         self.manifest_data = data
         self.manifest_sha256 = hashlib.sha256(data).hexdigest()
-        self.sums = dict(digests)
+        self.sums_data = listed
+        self.sums = sums.parse(listed, folders[0] / sums.SUMS)
         self.folders = tuple(folders)
         self.volumes = dict(volumes)
+        self.provenance = provenance
         self.layout = Layout(manifest)
 
     @classmethod
-    def open(cls, folders: Sequence[Path]) -> Bundle:
+    def open(cls, folders: Sequence[Path], trust: Trust = ASK_NOTHING) -> Bundle:
         """Open the bundle whose files lie in one folder or several.
 
-        ``SHA256SUMS`` is read first, and the manifest is checked against it before it is believed.
+        ``SHA256SUMS`` is read first and held against what is asked for; then the manifest is checked against
+        it before it is believed.
 
+        :param trust: what is asked of the bundle.
+        :raises UntrustedError: the bundle isn't what is asked for; of the manifest nothing was read.
         :raises InputError: no bundle there, different bundles, or a manifest that isn't safe.
         :raises DamagedError: the manifest isn't the one that the sums name.
         """
         if not folders:
             raise InputError("no bundle was named")
-        opened = [_open_manifest(folder) for folder in folders]
-        (data, digests), home = opened[0], folders[0]
-        for folder, (other, _) in zip(folders, opened, strict=True):
-            if other != data:
+        home = folders[0]
+        listed = [_read(folder, sums.SUMS) for folder in folders]
+        provenance = trust.check(listed[0], folders)
+        opened = [(_open_manifest(folder, data), data) for folder, data in zip(folders, listed, strict=True)]
+        for folder, one in zip(folders, opened, strict=True):
+            if one != opened[0]:
                 raise InputError(
                     "these folders hold different bundles",
                     where=f"{home} and {folder}",
                     hint="name the folders of one bundle, or unpack one after the other",
                 )
+        data = opened[0][0]
         manifest = manifests.decode(data, home / sums.MANIFEST)
         validate.check(manifest, home / sums.MANIFEST)
-        return cls(manifest, data, digests, folders, _find_volumes(manifest.volumes, folders))
+        return cls(manifest, data, listed[0], folders, _find_volumes(manifest.volumes, folders), provenance)
 
     @property
     def name(self) -> str:
@@ -105,15 +117,26 @@ class Bundle:
         self.close()
 
 
-def _open_manifest(folder: Path) -> tuple[bytes, dict[str, str]]:
-    path = folder / sums.MANIFEST
+def _open_manifest(folder: Path, listed: bytes) -> bytes:
+    """Return the manifest's bytes if they are those that the sums name."""
+    data = _read(folder, sums.MANIFEST)
+    digests = sums.parse(listed, folder / sums.SUMS)
+    if digests.get(sums.MANIFEST) != hashlib.sha256(data).hexdigest():
+        raise DamagedError(
+            "manifest.json is not the one that SHA256SUMS names",
+            where=folder / sums.MANIFEST,
+            hint=or_repair("copy manifest.json and SHA256SUMS again", [folder], parity=has_parity(folder)),
+        )
+    return data
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
     try:
         if path.stat().st_size > LARGEST_MANIFEST:
-            raise InputError("manifest.json is absurdly long", where=path)
-        data = path.read_bytes()
-        listed = (folder / sums.SUMS).read_bytes()
+            raise InputError(f"{name} is absurdly long", where=path)
+        return path.read_bytes()
     except FileNotFoundError as problem:
-        name = Path(problem.filename).name
         raise InputError(
             f"this is not a whole bundle: it has no {name}",
             where=folder,
@@ -126,19 +149,11 @@ def _open_manifest(folder: Path) -> tuple[bytes, dict[str, str]]:
         ) from problem
     except OSError as problem:
         raise InputError(f"the bundle can't be read: {problem.strerror}", where=problem.filename) from problem
-    digests = sums.parse(listed, folder / sums.SUMS)
-    if digests.get(sums.MANIFEST) != hashlib.sha256(data).hexdigest():
-        raise DamagedError(
-            "manifest.json is not the one that SHA256SUMS names",
-            where=path,
-            hint=or_repair("copy manifest.json and SHA256SUMS again", [folder], parity=has_parity(folder)),
-        )
-    return data, digests
 
 
-def _find_volumes(volumes: Sequence[Volume], folders: Sequence[Path]) -> dict[str, VolumeReader]:
+def _find_volumes(volumes: Sequence[Volume], folders: Sequence[Path]) -> dict[str, FileVolume]:
     """Open each volume in the first folder that has it whole, or else in the first that has it."""
-    found: dict[str, VolumeReader] = {}
+    found: dict[str, FileVolume] = {}
     for volume in volumes:
         there = [folder / volume.name for folder in folders if (folder / volume.name).is_file()]
         there.sort(key=lambda path: path.stat().st_size != volume.size)

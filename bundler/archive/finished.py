@@ -16,6 +16,7 @@ from bundler.archive import sums
 from bundler.archive.bundle import Bundle, is_bundle
 from bundler.archive.recipe import current_writer
 from bundler.archive.volume_check import check_volumes
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.digest import sha256_of
 from bundler.errors import BundlerError, DestinationError
 
@@ -61,7 +62,7 @@ def find_finished(recipe: Recipe, key: str, media: Media, *, replace: bool) -> M
     there = [folder for folder in media.folders if is_bundle(folder)]
     if not there:
         return None
-    with contextlib.suppress(BundlerError, OSError, msgspec.DecodeError):
+    with contextlib.suppress(BundlerError, OSError, *BROKEN_JSON):
         log = msgspec.json.decode((there[0] / sums.LOG).read_bytes(), type=Log)
         if log.recipe == _recipe_digest(recipe, key):
             with Bundle.open(there) as bundle:
@@ -76,7 +77,7 @@ def find_finished(recipe: Recipe, key: str, media: Media, *, replace: bool) -> M
     for folder in there:
         listed = sums.parse((folder / sums.SUMS).read_bytes(), folder / sums.SUMS)
         # The sums go first: without them it is no bundle any more, wherever this stops.
-        for name in (sums.SUMS, sums.SUMS + ".sig", sums.LOG, *listed):
+        for name in (sums.SUMS, sums.SIGNATURE, sums.LOG, *listed):
             (folder / name).unlink(missing_ok=True)
     return None
 

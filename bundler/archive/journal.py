@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 from blake3 import blake3
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import sync_folder
 from bundler.errors import DestinationError
 
@@ -103,7 +104,7 @@ class Journal(Generic[R]):
                     self.subject = msgspec.json.decode(body, type=_Subject).subject
                 else:
                     self.records.append(self._decoder.decode(body))
-            except msgspec.DecodeError:
+            except BROKEN_JSON:
                 break
             good += len(line)
         if good != len(data):

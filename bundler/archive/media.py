@@ -141,7 +141,7 @@ class Media:
 
 
 def _ours(name: str) -> bool:
-    fixed = {sums.MANIFEST, sums.README, sums.LOG, sums.SUMS, sums.SUMS + ".sig", PACK_JOURNAL}
+    fixed = {sums.MANIFEST, sums.README, sums.LOG, sums.SUMS, sums.SIGNATURE, PACK_JOURNAL}
     fixed |= {"install.sh", "runtime.tar.gz"}
     return name in fixed or sums.is_volume(name) or sums.is_parity(name)
 

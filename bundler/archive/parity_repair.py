@@ -198,7 +198,7 @@ class _Repair:
             self._keep(home / sums.MANIFEST, self._bundle.header.manifest)
             self._keep(home / sums.SUMS, listed)
             if self._to:
-                for name in (sums.SUMS + ".sig", sums.LOG):
+                for name in (sums.SIGNATURE, sums.LOG):
                     there = self._bundle.copies(name)
                     if there:
                         self._keep(home / name, there[0].read_bytes())

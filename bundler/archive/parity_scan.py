@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from bundler.archive.parity import ParityGroup
     from bundler.archive.parity_found import ProtectedBundle
-    from bundler.archive.volume_reader import VolumeReader
     from bundler.common.progress import Meter, Reporter
 
 
@@ -37,7 +36,7 @@ class GroupFiles:
         self.paths: list[Path | None] = [bundle.best(file) for file in group.files]
         for name in group.names:
             self.paths.append(next(iter(bundle.copies(name)), None))
-        self.readers: list[VolumeReader | None] = []
+        self.readers: list[FileVolume | None] = []
         self.strangers: set[int] = set()
         """The places of parity volumes that speak of another bundle's bytes."""
 
@@ -53,7 +52,7 @@ class GroupFiles:
         self._stack.close()
         self.readers = []
 
-    def _open(self, place: int, opened: ExitStack) -> VolumeReader | None:
+    def _open(self, place: int, opened: ExitStack) -> FileVolume | None:
         path = self.paths[place]
         if path is None or place in self.strangers:
             return None

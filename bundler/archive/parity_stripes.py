@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bundler.archive.frames import Buffer
     from bundler.archive.parity import ParityGroup
-    from bundler.archive.volume_reader import VolumeReader
+    from bundler.archive.volume_reader import FileVolume
 
 MEMORY = 256 * 2**20
 """Bytes of pieces that are in memory together, but for one stripe, which always may be."""
@@ -65,7 +65,7 @@ class Pieces:
             piece[size:] = bytes(self._width - size)
         return piece
 
-    def read(self, place: int, reader: VolumeReader | None) -> None:
+    def read(self, place: int, reader: FileVolume | None) -> None:
         """Fill a file's piece.
 
         :raises DamagedError: the file isn't there, ends before, or can't be read.

@@ -40,7 +40,7 @@ def check_companions(recipe: Recipe) -> None:
 
     :raises InputError: a name with a folder in it, or one of the bundle's own.
     """
-    own = {sums.SUMS, sums.SUMS + ".sig", sums.MANIFEST, sums.README, sums.LOG, PACK_JOURNAL}
+    own = {sums.SUMS, sums.SIGNATURE, sums.MANIFEST, sums.README, sums.LOG, PACK_JOURNAL}
     for name in recipe.companions:
         ours = name in own or sums.is_volume(name) or sums.is_parity(name)
         if ours or not validate.name_is_safe(name):
@@ -80,6 +80,7 @@ def write(
     sources |= {name: homes[0] / name for name in (*sizes, sums.README)}
     digests |= make_parity(manifest, digests, sources, parity, threads=threads, reporter=reporter)
     for folder in homes:
+        _drop_stale_signature(folder, sums.render(digests))
         _place(folder / sums.LOG, log_of(recipe, key, homes))
         _place(folder / sums.SUMS, sums.render(digests))
     _drop_unused(media, homes)
@@ -129,11 +130,18 @@ def _place(path: Path, data: bytes) -> None:
             path.chmod(0o755)
 
 
+def _drop_stale_signature(folder: Path, listed: bytes) -> None:
+    """Remove a signature that is of other sums than those which come now."""
+    there = folder / sums.SUMS
+    if not there.is_file() or there.read_bytes() != listed:
+        (folder / sums.SIGNATURE).unlink(missing_ok=True)
+
+
 def _drop_unused(media: Media, homes: list[Path]) -> None:
     """Remove folders that no volume came to; the journal's is removed with it."""
     for folder in media.folders:
         if folder not in homes:
-            for name in (sums.MANIFEST, sums.README, sums.LOG, sums.SUMS):
+            for name in (sums.MANIFEST, sums.README, sums.LOG, sums.SUMS, sums.SIGNATURE):
                 (folder / name).unlink(missing_ok=True)
                 (folder / (name + PARTIAL_SUFFIX)).unlink(missing_ok=True)
             with contextlib.suppress(OSError):

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bundler.common.digest import sha256_of
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 README = "README.txt"
+SIGNATURE = SUMS + ".sig"
 LOG = "pack-log.json"
 PARITY_NAME = "parity-{:05}.zfec"
 """A parity volume's name from its number, which begins at 1."""
-UNLISTED = frozenset({SUMS, SUMS + ".sig", LOG})
+UNLISTED = frozenset({SUMS, SIGNATURE, LOG})
 """Files of a bundle that the sums don't list."""
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9_][A-Za-z0-9_.+-]*)")
@@ -34,8 +36,9 @@ def parse(data: bytes, where: Path) -> dict[str, str]:
     :raises DamagedError: a line that isn't one, a name with a folder in it, or a name twice.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
-        match = _LINE.fullmatch(line)
+    # At \n alone, and as bytes: what another tool would read as one line, or not as text, isn't a sum here.
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
+        match = _LINE.fullmatch(line.decode("ascii", "replace"))
         if match is None or match[2] in found:
             raise DamagedError(
                 f"line {number} of {SUMS} is not a checksum",
@@ -44,6 +47,11 @@ def parse(data: bytes, where: Path) -> dict[str, str]:
             )
         found[match[2]] = match[1]
     return found
+
+
+def digest_in(folders: Iterable[Path]) -> str:
+    """Return the sha256 of a bundle's sums file: it lies in each folder that holds a part."""
+    return sha256_of(next(path for folder in folders if (path := folder / SUMS).is_file()))
 
 
 def is_volume(name: str) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from bundler import manifest as manifests
 from bundler.archive import validate
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.digest import sha256_of
 from bundler.common.threads import in_order
 from bundler.errors import BundlerError, DestinationError, PreflightError
@@ -183,7 +184,7 @@ def refuse_conflicts(conflicts: Iterable[str], destination: Path) -> None:
 def _receipt(root: Path) -> dict[tuple[str, str], tuple[int, int]]:
     try:
         receipt = msgspec.json.decode((root / RECEIPT).read_bytes(), type=Receipt)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *BROKEN_JSON):
         return {}
     return {(file.path, file.sha256): (file.size, file.mtime_ns) for file in receipt.files}
 

@@ -7,15 +7,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from bundler.archive import frames, sums, tar
+from bundler.common.text import has_controls
 from bundler.errors import InputError
 from bundler.installation import RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bundler.manifest import Entry, Manifest
 
+HOPS = 40
+"""As many links as Linux follows for one path; what goes on is a circle, which leads nowhere."""
 SHOWN = 20
 """How many findings a message names."""
 LARGEST = 2**60
@@ -38,7 +41,7 @@ def check(manifest: Manifest, where: Path | str) -> None:
 
     :raises InputError: with each finding on a line, the first 20.
     """
-    _check((_head, _tree, _stream, _volumes, _references, _parity), manifest, where)
+    _check((_head, _tree, _links, _stream, _volumes, _references, _parity), manifest, where)
 
 
 def check_head(manifest: Manifest, where: Path | str) -> None:
@@ -46,7 +49,7 @@ def check_head(manifest: Manifest, where: Path | str) -> None:
 
     :raises InputError: as :func:`check`.
     """
-    _check((_head, _tree, _stream, _references), manifest, where)
+    _check((_head, _tree, _links, _stream, _references), manifest, where)
 
 
 def _check(
@@ -78,7 +81,7 @@ def path_finding(path: str) -> str | None:
     parts = path.split("/")
     if not path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         return f"path {path!r} is absolute, empty or not normalised"
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
+    if has_controls(path):
         return f"path {path!r} has control characters"
     if len(encoded) > 4000 or any(len(part.encode()) > 255 for part in parts):
         return f"path {path[:80]!r}… is too long"
@@ -93,8 +96,10 @@ def link_finding(path: str, target: str) -> str | None:
     A target goes up first and then down, and never above the tree: then it stays inside, whatever the
     parts it goes down through are.
     """
-    if not target or target.startswith("/") or "\0" in target:
+    if not target or target.startswith("/"):
         return f"link {path!r} has no relative target"
+    if has_controls(target):
+        return f"link {path!r} has a target with control characters: {target!r}"
     try:
         long = len(target.encode()) > 4000
     except UnicodeEncodeError:
@@ -156,6 +161,38 @@ def _tree(manifest: Manifest) -> Iterator[str]:
         if finding:
             yield finding
         kinds[entry.path] = entry.kind
+
+
+def _links(manifest: Manifest) -> Iterator[str]:
+    """Follow each link through the others: two that are harmless alone can lead out together."""
+    links = {entry.path: entry.target for entry in manifest.tree if entry.kind == "link"}
+    for path in links:
+        landing = _landing(path, links)
+        if landing is None:
+            yield f"link {path!r} leads out of the tree over other links"
+        elif landing and landing[0].casefold() in _RESERVED:
+            yield f"link {path!r} leads into {landing[0]}/ over other links"
+
+
+def _landing(path: str, links: Mapping[str, str]) -> list[str] | None:
+    """Return the parts of the path that a link leads to in the end; ``None``: above the tree."""
+    at: list[str] = []
+    coming = path.split("/")[::-1]
+    hops = 0
+    while coming and hops <= HOPS:
+        part = coming.pop()
+        if part == "..":
+            if not at:
+                return None
+            at.pop()
+            continue
+        at.append(part)
+        target = links.get("/".join(at))
+        if target is not None:
+            hops += 1
+            at.pop()
+            coming.extend(target.split("/")[::-1])
+    return at
 
 
 def _entry_finding(entry: Entry) -> str | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bundler.archive.bundle import Bundle
     from bundler.archive.layout import Frame
     from bundler.common.progress import Meter, Reporter
+    from bundler.provenance import Provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Verified:
     """What was compared with what, in one sentence."""
     waiting: tuple[str, ...] = ()
     """Volumes that weren't there, in a partial check."""
+    provenance: Provenance | None = None
+    """Of a bundle: what is known of who made it."""
 
 
 def verify_bundle(
@@ -87,6 +90,7 @@ def _verify(bundle: Bundle, threads: int, partial: bool, reporter: Reporter) -> 
         checked="SHA256SUMS against manifest and files; volumes against their sha256; frames against their "
         "BLAKE3; tar headers against the manifest; every file's content against its sha256",
         waiting=tuple(bundle.missing),
+        provenance=bundle.provenance,
     )
 
 

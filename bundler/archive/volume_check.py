@@ -47,10 +47,10 @@ def _findings(bundle: Bundle, partial: bool) -> Iterator[str]:
         size = reader.size()
         other = _stranger(bundle, place, same_size=size == volume.size)
         if other:
-            yield f"{volume.name} is swapped: it holds {other} ({reader.where})"
+            yield f"{volume.name} is swapped: it holds {other} ({reader.path})"
         elif size != volume.size:
             word = "short" if size < volume.size else "too long"
-            yield f"{volume.name} is {word}: {size} bytes, not {volume.size} ({reader.where})"
+            yield f"{volume.name} is {word}: {size} bytes, not {volume.size} ({reader.path})"
 
 
 def _stranger(bundle: Bundle, place: int, *, same_size: bool) -> str | None:

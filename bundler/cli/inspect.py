@@ -11,41 +11,48 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.trust import signers_option
 from bundler.common.units import size_text
+from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from bundler.archive.bundle import Bundle
+    from bundler.archive.trust import Trust
     from bundler.installation import Installation
     from bundler.manifest import Environment, Manifest, Model
+    from bundler.provenance import Provenance
 
 
 @click.command("inspect")
 @click.argument("places", metavar="[PATH…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@signers_option
 @json_option
-def inspect_command(places: tuple[Path, ...], as_json: bool) -> None:
+def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_json: bool) -> None:
     """Say what a bundle or an installation holds, and what the target needs.
 
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
     it, the ones that are here. Only the manifest is read; `bundler verify` checks the bytes.
     """
+    from bundler.archive.trust import host_trust
     from bundler.work.subjects import find_subjects
 
+    trust = host_trust(allowed_signers=allowed_signers)
     bundles, installations = find_subjects(places)
     if as_json:
-        records = [_bundle_record(bundle) for bundle in bundles]
+        records = [_bundle_record(bundle, trust) for bundle in bundles]
         records += [_installation_record(one) for one in installations]
         click.echo(json.dumps(records, indent=2))
     else:
-        blocks = [_bundle_lines(bundle) for bundle in bundles]
+        blocks = [_bundle_lines(bundle, trust) for bundle in bundles]
         blocks += [_installation_lines(one) for one in installations]
         click.echo("\n\n".join("\n".join(lines) for lines in blocks))
     for bundle in bundles:
         bundle.close()
 
 
-def _bundle_record(bundle: Bundle) -> dict[str, Any]:
+def _bundle_record(bundle: Bundle, trust: Trust) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
         "kind": "bundle",
@@ -54,7 +61,7 @@ def _bundle_record(bundle: Bundle) -> dict[str, Any]:
         "manifest_sha256": bundle.manifest_sha256,
         "format": manifest.format,
         "written_by": msgspec.to_builtins(manifest.writer),
-        "signed": any((folder / "SHA256SUMS.sig").is_file() for folder in bundle.folders),
+        **_provenance_record(bundle, trust),
         **_content_record(manifest),
         "rehearsal": msgspec.to_builtins(manifest.rehearsal),
         "runtime": msgspec.to_builtins(manifest.runtime),
@@ -66,16 +73,38 @@ def _bundle_record(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def _provenance_record(bundle: Bundle, trust: Trust) -> dict[str, Any]:
+    """Say who signed: ``signed`` is null where a signature lies there that nothing was asked to check."""
+    provenance, problem = _checked(bundle, trust)
+    unknown = provenance.unchecked_signature and problem is None
+    return {
+        "signed": None if unknown else provenance.signature is not None,
+        "signature_problem": problem,
+        "provenance": msgspec.to_builtins(provenance),
+    }
+
+
+def _checked(bundle: Bundle, trust: Trust) -> tuple[Provenance, str | None]:
+    """Check a bundle's signature, and return what is known of it then, and what is wrong with it."""
+    try:
+        return trust.check(bundle.sums_data, bundle.folders), None
+    except BundlerError as problem:
+        return bundle.provenance, "; ".join([problem.what, *problem.findings])
+
+
 def _content_record(manifest: Manifest) -> dict[str, Any]:
+    from bundler.host.fit import needs_text
+    from bundler.report.needs import installed_size, payload_bytes
+
     return {
         "environments": msgspec.to_builtins(manifest.environments),
         "models": msgspec.to_builtins(manifest.models),
         "needs": {
-            "payload_bytes": _payload(manifest),
+            "payload_bytes": payload_bytes(manifest),
             "payload_files": sum(entry.kind == "file" for entry in manifest.tree),
-            "installed_bytes": sum(_installed(one)[0] for one in manifest.environments),
-            "installed_inodes": sum(_installed(one)[1] for one in manifest.environments),
-            "models": {model.spec.name: _model_needs(model) for model in manifest.models},
+            "installed_bytes": installed_size(manifest)[0],
+            "installed_inodes": installed_size(manifest)[1],
+            "models": {model.spec.name: needs_text(model.spec, model.facts) for model in manifest.models},
         },
     }
 
@@ -94,15 +123,21 @@ def _installation_record(installation: Installation) -> dict[str, Any]:
     }
 
 
-def _bundle_lines(bundle: Bundle) -> Iterator[str]:
+def _bundle_lines(bundle: Bundle, trust: Trust) -> Iterator[str]:
+    from bundler.report.needs import target_lines
+
     manifest = bundle.manifest
     yield f"bundle {bundle.name}  ({', '.join(map(str, bundle.folders))})"
+    provenance, problem = _checked(bundle, trust)
+    yield f"  signature: {f'NOT TO BE TRUSTED: {problem}' if problem else provenance.signature_text}"
+    yield f"  sha256 of SHA256SUMS: {provenance.sums_sha256}"
     for environment in manifest.environments:
         yield from _environment_lines(environment)
     for model in manifest.models:
         yield from _model_lines(model)
     yield from _rehearsal_lines(manifest)
-    yield from _target_lines(manifest)
+    yield "  the target needs"
+    yield from (f"    {line}" for line in target_lines(manifest))
     yield from _volume_lines(bundle)
 
 
@@ -163,35 +198,6 @@ def _rehearsal_lines(manifest: Manifest) -> Iterator[str]:
         yield f"  runtime: bundler {runtime.bundler}, Python {runtime.python}{pixi}, from {runtime.source}"
 
 
-def _target_lines(manifest: Manifest) -> Iterator[str]:
-    yield "  the target needs"
-    payload = _payload(manifest)
-    installed = [_installed(environment) for environment in manifest.environments]
-    size, inodes = sum(one[0] for one in installed), sum(one[1] for one in installed)
-    files = sum(entry.kind == "file" for entry in manifest.tree)
-    yield (
-        f"    disk: {size_text(payload)} for the bundle's {files} files"
-        + (f", {size_text(size)} and {inodes} inodes for the environments" if installed else "")
-    )
-    for environment in manifest.environments:
-        yield from _host_lines(environment)
-    for model in manifest.models:
-        for line in _model_needs(model):
-            yield f"    {model.spec.name}: {line}"
-
-
-def _host_lines(environment: Environment) -> Iterator[str]:
-    from bundler.host.drivers import branches
-
-    glibc = f", glibc {environment.glibc} or newer" if environment.glibc else ""
-    driver = ""
-    if environment.cuda:
-        oldest, own = branches(environment.cuda)
-        driver = f", NVIDIA driver R{oldest} or newer" if oldest else ", an NVIDIA driver"
-        driver += f" (R{own} is CUDA {environment.cuda}'s own)" if own and own != oldest else ""
-    yield f"    environment {environment.name}: {environment.platform}{glibc}{driver}"
-
-
 def _volume_lines(bundle: Bundle) -> Iterator[str]:
     volumes = bundle.manifest.volumes
     stored = sum(volume.size for volume in volumes)
@@ -232,14 +238,13 @@ def _parity_record(bundle: Bundle) -> dict[str, Any] | None:
 def _folder_of(bundle: Bundle, name: str) -> str | None:
     """Return where a volume lies, or ``None``: volumes are named by the folders they share, disk by disk."""
     there = bundle.volumes.get(name)
-    return None if there is None else there.where.removesuffix(f"/{name}")
+    return None if there is None else str(there.path.parent)
 
 
 def _installation_lines(installation: Installation) -> Iterator[str]:
     yield f"installation {installation.root}"
     for bundle in installation.receipt.bundles:
-        signature = f", signed by {bundle.signature}" if bundle.signature else ", no signature checked"
-        yield f"  bundle {bundle.name}: unpacked {bundle.finished} by bundler {bundle.bundler}{signature}"
+        yield f"  bundle {bundle.name}: unpacked {bundle.finished} by bundler {bundle.bundler}"
         yield f"    checked: {bundle.checked}"
     done = {one.name: one for one in installation.receipt.environments}
     for environment in installation.environments.values():
@@ -252,23 +257,5 @@ def _installation_lines(installation: Installation) -> Iterator[str]:
     yield f"  files: {len(installation.receipt.files)}, {size_text(size)}"
 
 
-def _model_needs(model: Model) -> Sequence[str]:
-    from bundler.host.fit import needs_text
-
-    return needs_text(model.spec, model.facts)
-
-
-def _payload(manifest: Manifest) -> int:
-    return sum(entry.size for entry in manifest.tree)
-
-
 def _packed(environment: Environment) -> int:
     return sum(package.size for package in environment.packages)
-
-
-def _installed(environment: Environment) -> tuple[int, int]:
-    packages = environment.packages
-    return (
-        sum(package.installed_bytes for package in packages),
-        sum(package.inodes for package in packages),
-    )

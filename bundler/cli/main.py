@@ -22,9 +22,13 @@ COMMANDS: dict[str, dict[str, str]] = {
         "env": "bundler.cli.env",
     },
     "Bundle": {
+        "sign": "bundler.cli.sign",
         "verify": "bundler.cli.verify",
         "repair": "bundler.cli.repair",
         "inspect": "bundler.cli.inspect",
+        "report": "bundler.cli.report",
+        "licenses": "bundler.cli.licenses",
+        "diff": "bundler.cli.diff",
     },
     "Air-gapped host": {
         "unpack": "bundler.cli.unpack",

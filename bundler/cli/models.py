@@ -13,7 +13,7 @@ from bundler.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bundler.collect.models import KnownSpec
+    from bundler.collect.models.specs import KnownSpec
 
 
 @click.command("models")
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models_command(workspace: Path, as_json: bool) -> None:
     """List the models that have a manifest: names, sources, and the GPUs they need."""
-    from bundler.collect.models import known_specs, manifest_folders
+    from bundler.collect.models.specs import known_specs, manifest_folders
 
     known, problems = known_specs(manifest_folders(workspace))
     if as_json:

@@ -63,6 +63,13 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--allow-pickle", is_flag=True, help="Carry weights that are pickles, which can run code."
         ),
+        click.option(
+            "--sign",
+            "key",
+            metavar="KEY",
+            type=click.Path(path_type=Path),
+            help="Sign it with an OpenSSH key: a private one, or an agent's or a token's public key.",
+        ),
         click.option("--replace", is_flag=True, help="Replace a finished bundle of the same name."),
         click.option(
             "--pixi",
@@ -95,18 +102,24 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
 @_choices
 @threads_option
 @json_option
-def pack_command(workspace: Path, target: Path | None, dry_run: bool, as_json: bool, **words: Any) -> None:
+def pack_command(
+    workspace: Path, target: Path | None, key: Path | None, dry_run: bool, as_json: bool, **words: Any
+) -> None:
     """Write a bundle: plan, fetch, rehearse, write.
 
     Interrupted, the same command goes on where it stopped.
     """
     from bundler.archive.parity import least_bytes
+    from bundler.archive.ssh_keygen import check_key
     from bundler.cli.plan import show_plan
     from bundler.cli.progress import reporter
     from bundler.work.pack import PackOptions, bundle_folders, check_choices, pack
     from bundler.work.plan import check_space, check_target, check_volume_size, make_plan
     from bundler.work.selection import select
+    from bundler.work.sign import sign_packed, sums_seen
 
+    if key is not None:
+        check_key(key)
     names, models = words.pop("environments"), words.pop("models")
     allowed = {word: words.pop(word) for word in ("allow_unhashed", "allow_pickle")}
     selection = select(workspace, names, models, **allowed)
@@ -122,11 +135,18 @@ def pack_command(workspace: Path, target: Path | None, dry_run: bool, as_json: b
         return
     check_space(plan)
     check_volume_size(plan, folders, options.volume_size)
-    _report(*pack(selection, options), as_json=as_json)
+    before = sums_seen(folders)
+    manifest, folders = pack(selection, options)
+    signer = sign_packed(folders, key, before, options.reporter.say) if key is not None else None
+    _report(manifest, folders, signer, as_json=as_json)
 
 
-def _report(manifest: Manifest, folders: tuple[Path, ...], *, as_json: bool) -> None:
-    """Say what was written, and what comes next."""
+def _report(manifest: Manifest, folders: tuple[Path, ...], signer: str | None, *, as_json: bool) -> None:
+    """Say what was written, and what comes next.
+
+    :param signer: the fingerprint of the key that signed it.
+    """
+    from bundler.archive.sums import digest_in
     from bundler.common.units import size_text
 
     written = sum(volume.size for volume in manifest.volumes)
@@ -134,7 +154,7 @@ def _report(manifest: Manifest, folders: tuple[Path, ...], *, as_json: bool) -> 
         import json
 
         facts = {"name": manifest.name, "folders": [str(folder) for folder in folders], "size": written}
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps({**facts, "sums_sha256": digest_in(folders), "signed_with": signer}))
         return
     places = ", ".join(str(folder) for folder in folders)
     noun = "volume" if len(manifest.volumes) == 1 else "volumes"
@@ -142,6 +162,9 @@ def _report(manifest: Manifest, folders: tuple[Path, ...], *, as_json: bool) -> 
     click.echo(f"rehearsal: {manifest.rehearsal.status}" + _rehearsed(manifest))
     if manifest.parity is not None:
         click.echo(f"parity: of each {manifest.parity.data} files, {manifest.parity.parity} can be mended")
+    click.echo(f"sha256 of SHA256SUMS: {digest_in(folders)}")
+    if signer:
+        click.echo(f"signed with {signer}")
     first, *others = _disks(folders)
     if manifest.runtime is not None:
         click.echo(f"on the air-gapped host: {' '.join(['sh', f'{first}/install.sh', 'DEST', *others])}")

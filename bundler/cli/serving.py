@@ -203,7 +203,7 @@ def _in_installation(installation: Installation, choice: Choice, software: Softw
     except UnknownNameError:
         if choice.weights is None or choice.model is None:
             raise
-        from bundler.collect.models import find_spec, manifest_folders
+        from bundler.collect.models.specs import find_spec, manifest_folders
 
         return _bare_target(
             installation, software, find_spec(choice.model, manifest_folders(choice.start)).spec
@@ -228,7 +228,7 @@ def _bare_target(installation: Installation, software: Software, spec: ModelSpec
 
 def _in_workspace(choice: Choice) -> tuple[Software, Served]:
     """Open a workspace: what would be served once it is packed, unpacked and installed."""
-    from bundler.collect.models import open_model
+    from bundler.collect.models.specs import open_model
     from bundler.workspace import Workspace, prefix_of
 
     if choice.model is None:
@@ -268,19 +268,18 @@ def _in_workspace(choice: Choice) -> tuple[Software, Served]:
 
 def _facts(root: Path, source: Any) -> ModelFacts:
     """Return what the model's files say, where they are in the workspace; else what its manifest does."""
-    from bundler.collect.models import FolderSource
+    from bundler.collect.models.folder import FolderSource
     from bundler.errors import BundlerError
 
     folder = source.folder if isinstance(source, FolderSource) else root / WEIGHTS / source.spec.name
     manifests_word = ModelFacts(vision=source.spec.smoke.image)
     if not (folder / "config.json").is_file():
         return manifests_word
-    from bundler.collect.models import prove
-    from bundler.collect.models.readers import FolderReader
+    from bundler.collect.models.completeness import folder_reader, prove
 
     try:
-        listing = FolderSource(source.spec, folder, True).listing()
-        return prove(FolderReader(folder, listing), spec=source.spec, allow_pickle=True)
+        listing = FolderSource(source.spec, folder, True).listing
+        return prove(folder_reader(folder, listing), spec=source.spec, allow_pickle=True)
     except BundlerError:
         return manifests_word
 

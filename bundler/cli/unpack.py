@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bundler.cli.options import installer_option, threads_option
+from bundler.cli.trust import trust_options
 
 if TYPE_CHECKING:
+    from bundler.archive.trust import Trust
     from bundler.installation import Installation
 
 
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     "--skip-preflight", "preflight", flag_value=False, default=True, help="Don't check the host first."
 )
 @click.option("--dry-run", is_flag=True, help="Check bundle, host and destination, and stop there.")
+@trust_options
 @threads_option
-def unpack_command(places: tuple[Path, ...], dry_run: bool, **words: Any) -> None:
+def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **words: Any) -> None:
     """Check, unpack and install a bundle.
 
     BUNDLE is the folder with manifest.json, or a disk with such a folder; several disks hold one bundle
@@ -35,10 +38,11 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, **words: Any) -> Non
     """
     from bundler.archive.bundle import Bundle
     from bundler.cli.progress import reporter
-    from bundler.work.unpack import UnpackOptions, check, sort_places, unpack
+    from bundler.work.unpack import UnpackOptions, check, default_destination, sort_places, unpack
 
     folders, destination = sort_places(places)
-    with Bundle.open(folders) as bundle:
+    with Bundle.open(folders, trust) as bundle:
+        destination = destination or default_destination(bundle)
         options = UnpackOptions(reporter=reporter(), **words)
         if dry_run:
             check(bundle, destination, options)

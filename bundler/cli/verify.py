@@ -12,12 +12,14 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option, threads_option
-from bundler.errors import BundlerError
+from bundler.cli.trust import trust_options
+from bundler.errors import BundlerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bundler.archive.bundle import Bundle
+    from bundler.archive.trust import Trust
     from bundler.archive.verify import Verified
     from bundler.installation import Installation
 
@@ -28,9 +30,10 @@ Check = tuple[str, "Callable[[], Verified]"]
 @click.argument("places", metavar="[PATH…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--deep", is_flag=True, help="Of an installation, read every file, not sizes and times only.")
 @click.option("--partial", is_flag=True, help="Of a bundle, check the volumes that are here.")
+@trust_options
 @threads_option
 @json_option
-def verify_command(places: tuple[Path, ...], as_json: bool, **words: Any) -> None:
+def verify_command(places: tuple[Path, ...], as_json: bool, trust: Trust, **words: Any) -> None:
     """Check every byte of a bundle, or the files of an installation.
 
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
@@ -38,18 +41,20 @@ def verify_command(places: tuple[Path, ...], as_json: bool, **words: Any) -> Non
     """
     from bundler.work.subjects import find_subjects
 
-    bundles, installations = find_subjects(places)
+    bundles, installations = find_subjects(places, trust)
+    if trust.sha256 is not None and not bundles:
+        raise UsageError("--sha256 is a bundle's, and none is named here")
     with ExitStack() as stack:
         for bundle in bundles:
             stack.enter_context(bundle)
         results = [_run(name, check) for name, check in _checks(bundles, installations, **words)]
     if as_json:
-        click.echo(json.dumps([record for record, _ in results], indent=2))
+        click.echo(json.dumps([record for record, _, _ in results], indent=2))
     else:
-        for record, problem in results:
+        for _, problem, text in results:
             if problem is None:
-                click.echo(_text(record))
-    for _, problem in results:
+                click.echo(text)
+    for _, problem, _ in results:
         if problem is not None:
             raise problem
 
@@ -74,22 +79,27 @@ def _checks(
         yield str(one.root), partial_of(verify_installation, one, deep=deep, threads=threads, reporter=shown)
 
 
-def _run(name: str, check: Callable[[], Verified]) -> tuple[dict[str, Any], BundlerError | None]:
-    """Run one check, so that a damaged bundle doesn't keep the next one from being checked."""
+def _run(name: str, check: Callable[[], Verified]) -> tuple[dict[str, Any], BundlerError | None, str]:
+    """Run one check, so that a damaged bundle doesn't keep the next one from being checked.
+
+    :returns: the record for programs, what is wrong, and the text for people.
+    """
     try:
         verified = check()
     except BundlerError as problem:
         record = {"subject": name, "ok": False, "problem": problem.what, "findings": list(problem.findings)}
-        return record, problem
-    return {"ok": True, **msgspec.to_builtins(verified)}, None
+        return record, problem, ""
+    return {"ok": True, **msgspec.to_builtins(verified)}, None, _text(verified)
 
 
-def _text(record: dict[str, Any]) -> str:
+def _text(verified: Verified) -> str:
     from bundler.common.units import size_text
 
-    read = f", {size_text(record['bytes'])} read" if record["bytes"] else ""
-    waiting = record["waiting"]
-    missing = f"\n  not here, not checked: {', '.join(waiting)}" if waiting else ""
-    return (
-        f"{record['subject']}: sound, {record['files']} files{read}\n  checked: {record['checked']}{missing}"
-    )
+    read = f", {size_text(verified.bytes)} read" if verified.bytes else ""
+    lines = [f"{verified.subject}: sound, {verified.files} files{read}", f"  checked: {verified.checked}"]
+    if verified.provenance is not None:
+        lines.append(f"  signature: {verified.provenance.text}")
+        lines.append(f"  sha256 of SHA256SUMS: {verified.provenance.sums_sha256}")
+    if verified.waiting:
+        lines.append(f"  not here, not checked: {', '.join(verified.waiting)}")
+    return "\n".join(lines)

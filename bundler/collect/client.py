@@ -15,10 +15,12 @@ import httpx2
 import msgspec
 
 from bundler import __version__
+from bundler.collect.configuration import read_optional
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from bundler.collect.configuration import Configuration
 
@@ -42,10 +44,26 @@ class Credentials:
 
         :raises InputError: a file is broken, or a named one isn't there.
         """
-        override = configuration.authentication_file if configuration else None
-        named = os.environ.get("RATTLER_AUTH_FILE") or override
-        stored = _read_rattler(Path(named or "~/.rattler/credentials.json").expanduser(), bool(named))
-        return cls(stored, _read_netrc())
+        pixis = configuration.authentication_file if configuration else None
+        variable = "RATTLER_AUTH_FILE" if os.environ.get("RATTLER_AUTH_FILE") else None
+        path = Path(os.environ.get("RATTLER_AUTH_FILE") or pixis or "~/.rattler/credentials.json")
+        stored = read_optional(
+            path.expanduser(),
+            _read_rattler,
+            what="rattler's credentials file",
+            named_by=variable or ("authentication-override-file" if pixis else None),
+            broken=BROKEN_JSON,
+        )
+        return cls(
+            stored or {},
+            read_optional(
+                Path(os.environ.get("NETRC") or "~/.netrc").expanduser(),
+                netrc.netrc,
+                what="the netrc file",
+                named_by="NETRC" if os.environ.get("NETRC") else None,
+                broken=(netrc.NetrcParseError, UnicodeDecodeError),
+            ),
+        )
 
     def address(self, url: str) -> str:
         """Return the address to ask for: a conda token is a part of its path."""
@@ -67,36 +85,28 @@ class Credentials:
         entry = self.netrc.authenticators(host) if self.netrc else None
         return _basic(entry[0] or "", entry[2] or "") if entry else None
 
+    def sign(self, request: httpx2.Request) -> httpx2.Request:
+        """Add the host's credentials to a request that has none; a redirect elsewhere doesn't carry them."""
+        header = self.header(request.url.host)
+        if header and "Authorization" not in request.headers:
+            request.headers["Authorization"] = header
+        return request
+
     def _of(self, host: str) -> Mapping[str, Any]:
         labels = host.split(".")
         wildcards = ("*." + ".".join(labels[start:]) for start in range(len(labels) - 1))
         return next((self.rattler[name] for name in (host, *wildcards) if name in self.rattler), {})
 
 
-class _Authentication(httpx2.Auth):
-    """Adds the host's credentials to a request that has none; a redirect elsewhere doesn't carry them."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        header = self._credentials.header(request.url.host)
-        if header and "Authorization" not in request.headers:
-            request.headers["Authorization"] = header
-        yield request
-
-
 def make_client(credentials: Credentials, *, connections: int = 16) -> httpx2.Client:
     """Return a client for downloads: follows redirects, and takes proxies from the environment.
 
-    :param credentials: sent to the hosts they are for.
-    :param connections: how many at once, at most.
     :raises InputError: the proxy or certificate variables can't be used.
     """
     known = certificates()
     try:
         return httpx2.Client(
-            auth=_Authentication(credentials),
+            auth=credentials.sign,
             headers={"User-Agent": f"bundler/{__version__}", "Accept-Encoding": "identity"},
             verify=known[0] if known else True,
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
@@ -134,25 +144,5 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _read_rattler(path: Path, required: bool) -> dict[str, dict[str, Any]]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
-    except FileNotFoundError as problem:
-        if required:
-            raise InputError("the named credentials file isn't there", where=path) from problem
-        return {}
-    except (OSError, msgspec.DecodeError) as problem:
-        raise InputError(f"rattler's credentials can't be read: {problem}", where=path) from problem
-
-
-def _read_netrc() -> netrc.netrc | None:
-    named = os.environ.get("NETRC")
-    path = Path(named or "~/.netrc").expanduser()
-    try:
-        return netrc.netrc(path)
-    except FileNotFoundError as problem:
-        if named:
-            raise InputError("the file that NETRC names isn't there", where=path) from problem
-        return None
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError) as problem:
-        raise InputError(f"netrc can't be read: {problem}", where=path) from problem
+def _read_rattler(path: Path) -> dict[str, dict[str, Any]]:
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])

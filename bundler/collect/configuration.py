@@ -6,15 +6,16 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 FETCHABLE = ("http", "https", "file")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ class Configuration:
         return (url,)
 
 
-def load_configuration(
-    workspace: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Configuration:
+def load_configuration(workspace: Path | None = None) -> Configuration:
     """Read pixi's configuration with pixi's precedence.
 
     ``/etc/pixi``, ``$XDG_CONFIG_HOME/pixi`` and ``$PIXI_HOME`` (``~/.pixi``), or ``PIXI_CONFIG_FILE`` instead
@@ -58,13 +57,13 @@ def load_configuration(
     comes later wins, one mirror's prefix at a time.
 
     :param workspace: the folder with pixi.toml.
-    :param environment: the process's environment, where not this process's.
     :raises InputError: a file is broken, or the one that ``PIXI_CONFIG_FILE`` names isn't there.
     """
     mirrors: dict[str, tuple[str, ...]] = {}
     authentication: Path | None = None
-    for path, required in _files(workspace, os.environ if environment is None else environment):
-        table = _read(path, required=required)
+    for path, named_by in _files(workspace):
+        what, broken = "pixi's configuration", (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError)
+        table = read_optional(path, _read_toml, what=what, named_by=named_by, broken=broken) or {}
         for prefix, targets in _mirrors(table, path):
             mirrors[prefix] = targets
         if isinstance(named := table.get("authentication-override-file"), str):
@@ -73,32 +72,50 @@ def load_configuration(
     return Configuration(tuple(longest_first), authentication)
 
 
-def _files(workspace: Path | None, environment: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
+def _files(workspace: Path | None) -> Iterator[tuple[Path, str | None]]:
+    environment = os.environ
     home = Path(environment.get("HOME") or Path.home())
     if named := environment.get("PIXI_CONFIG_FILE"):
-        yield Path(named), True
+        yield Path(named), "PIXI_CONFIG_FILE"
     elif environment.get("PIXI_NO_CONFIG", "").lower() not in ("1", "true", "yes", "on", "t", "y"):
         settings = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
-        yield Path("/etc/pixi/config.toml"), False
-        yield settings / "pixi" / "config.toml", False
-        yield Path(environment.get("PIXI_HOME") or home / ".pixi") / "config.toml", False
+        yield Path("/etc/pixi/config.toml"), None
+        yield settings / "pixi" / "config.toml", None
+        yield Path(environment.get("PIXI_HOME") or home / ".pixi") / "config.toml", None
     if workspace is not None:
-        yield workspace / ".pixi" / "config.toml", False
+        yield workspace / ".pixi" / "config.toml", None
 
 
-def _read(path: Path, *, required: bool) -> dict[str, Any]:
+def read_optional(
+    path: Path,
+    read: Callable[[Path], T],
+    *,
+    what: str,
+    named_by: str | None,
+    broken: tuple[type[Exception], ...],
+) -> T | None:
+    """Return what a file says that needs not be there, or ``None`` where it isn't.
+
+    :param named_by: the variable that names the file, which then must be there.
+    :param broken: what ``read`` raises of a file that isn't of its form.
+    :raises InputError: it can't be read, or isn't there though it is named.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read(path)
     except (FileNotFoundError, NotADirectoryError) as problem:
-        if required:
-            raise InputError(
-                "the file that PIXI_CONFIG_FILE names isn't there", where=path, hint="unset it, or mend it"
-            ) from problem
-        return {}
+        if named_by is None:
+            return None
+        raise InputError(
+            f"the file that {named_by} names isn't there", where=path, hint="unset it, or mend it"
+        ) from problem
     except OSError as problem:
-        raise InputError(f"pixi's configuration can't be read: {problem.strerror}", where=path) from problem
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise InputError(f"pixi's configuration is broken TOML: {problem}", where=path) from problem
+        raise InputError(f"{what} can't be read: {problem.strerror}", where=path) from problem
+    except broken as problem:
+        raise InputError(f"{what} is broken: {problem}", where=path) from problem
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def _mirrors(table: Mapping[str, Any], path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -9,25 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from bundler.collect.faults import Stopped
-from bundler.collect.network import HttpOrigin, Network
 from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
-from bundler.common.digest import BLOCK
+from bundler.common.digest import read_blocks
 from bundler.common.durable import sync_folder
 from bundler.errors import BundlerError, PreflightError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import httpx2
-
-    from bundler.collect.client import Credentials
-    from bundler.collect.transfer import Origin, Patience
+    from bundler.collect.network import Origin
+    from bundler.collect.transfer import Patience
 
 SPARE = 64 << 20
 """Bytes that a fetch leaves free on the disk."""
@@ -45,8 +42,6 @@ class Wanted:
     """Lower-case hex; ``None``: whatever comes is taken."""
     size: int | None = None
     """Bytes, where known."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent with each request, beside the client's own."""
     git_sha1: str | None = None
     """The git blob id, where that is what the publisher gives."""
     growing: Path | None = None
@@ -81,33 +76,6 @@ class Wanted:
         return RunningDigests(self.size, self.sha256, self.git_sha1)
 
 
-class Downloader:
-    """Downloads files with one client; :meth:`download` may run in several threads at once."""
-
-    def __init__(
-        self,
-        client: httpx2.Client,
-        credentials: Credentials | None = None,
-        *,
-        patience: Patience = PATIENT,
-        stop: threading.Event | None = None,
-    ) -> None:
-        """Keep the client, and how patient to be with hosts; see :class:`bundler.collect.network.Network`."""
-        self._network = Network(client, credentials, stop=stop)
-        self._patience = patience
-        self.interrupt = self._network.interrupt
-        """Ends every download now, also those that wait for a host; what came so far stays on the disk."""
-
-    def download(
-        self, wanted: Wanted, advance: Callable[[int], None] | None = None, *, counted: int = 0
-    ) -> str:
-        """Bring a file from its addresses to its path; see :func:`receive`."""
-        origins = [HttpOrigin(self._network, url, wanted.headers) for url in wanted.urls]
-        return receive(
-            wanted, origins, advance, counted=counted, stop=self._network.stop, patience=self._patience
-        )
-
-
 def receive(
     wanted: Wanted,
     origins: Sequence[Origin],
@@ -120,8 +88,6 @@ def receive(
 ) -> str:
     """Bring a file to its path, whole and durably, and return its sha256.
 
-    :param wanted: what, to where.
-    :param origins: from where, tried in this order.
     :param advance: told the bytes as they come; a negative number where bytes turned out to be useless.
     :param stop: ends it soon after it is set; what came so far stays on the disk.
     :param counted: bytes of the partial file that ``advance``'s receiver counted before.
@@ -140,19 +106,18 @@ def receive(
         patience=patience,
         checked=wanted.checked,
     )
+    again = False
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
         wanted.partial.parent.mkdir(parents=True, exist_ok=True)
-        digests = receiving.bring(transfer)
-        if digests.wrong:
-            transfer.damaged(digests.wrong)
+        while (digests := receiving.bring(transfer)).wrong:
+            problem = transfer.damaged(digests.wrong)
             receiving.discard()
+            if again:
+                raise problem
+            again = True
             if say is not None:
                 say(f"{wanted.name or wanted.path.name}: {digests.wrong[1]}; fetching it once more")
-            digests = receiving.bring(transfer)
-        if digests.wrong:
-            receiving.discard()
-            raise transfer.damaged(digests.wrong)
         receiving.finish()
     except OSError as problem:
         _raise_disk(problem, wanted)
@@ -171,8 +136,7 @@ class _Receiving:
         """Write what is lacking; return the digests of the whole."""
         wanted, digests = self._wanted, self._resumable()
         self._set(digests.size)
-        validators = dict([known]) if (known := self._known_origin()) else {}
-        pieces = transfer.pieces(digests.size, validators=validators, opened=self._keep_origin)
+        pieces = transfer.pieces(digests.size, validators=self._validators(), opened=self._keep_origin)
         with wanted.partial.open("r+b" if digests.size else "wb") as file:
             file.seek(digests.size)
             for place, piece in pieces:
@@ -208,37 +172,31 @@ class _Receiving:
         """Return the digests of what can be kept of the partial file; what can't is removed."""
         wanted, digests = self._wanted, self._wanted.digests()
         size = wanted.partial_size()
-        known = wanted.checked or self._known_origin() is not None
+        known = wanted.checked or self._validators()
         if not known or (wanted.size is not None and size > wanted.size):
             self.discard()
         elif size:
             feed(digests, wanted.partial, self._stop)
         return digests
 
-    def _known_origin(self) -> tuple[str, str] | None:
-        """Return the address and the validator that the partial file began with."""
+    def _validators(self) -> dict[str, str]:
+        """Return the address and the validator that the partial file began with, if there are any."""
         try:
             address, validator = self._wanted.origin.read_text(encoding="utf-8").split("\n", 1)
         except (OSError, ValueError):
-            return None
-        return (address, validator) if validator else None
+            return {}
+        return {address: validator} if validator else {}
 
     def _keep_origin(self, address: str, validator: str) -> None:
         self._wanted.origin.write_text(f"{address}\n{validator}", encoding="utf-8")
 
 
 def feed(digests: RunningDigests, path: Path, stop: threading.Event) -> None:
-    """Digest a file.
-
-    :raises Stopped: ``stop`` was set meanwhile.
-    """
-    block = bytearray(BLOCK)
-    view = memoryview(block)
-    with path.open("rb", buffering=0) as source:
-        while count := source.readinto(block):
-            if stop.is_set():
-                raise Stopped
-            digests.update(view[:count])
+    """Digest a file; :class:`Stopped` is raised where ``stop`` was set meanwhile."""
+    for block in read_blocks(path, stop):
+        digests.update(block)
+    if stop.is_set():
+        raise Stopped
 
 
 def check_room(folder: Path, needed: int, what: str, hint: str) -> None:

@@ -72,12 +72,8 @@ def of_status(response: httpx2.Response) -> Transient | Permanent:
     return Permanent(what, FIXES.get(code, "try another mirror: pixi's [mirrors]"))
 
 
-def of_exception(
-    problem: httpx2.HTTPError | httpx2.InvalidURL, url: str, *, stopped: bool = False
-) -> Exception:
+def of_exception(problem: httpx2.HTTPError | httpx2.InvalidURL, url: str) -> Transient | Permanent:
     """Return the fault that an exception of the client means."""
-    if stopped:
-        return Stopped()
     text = f"{type(problem).__name__}: {problem}".rstrip(": ")
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return Permanent(

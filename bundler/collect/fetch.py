@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bundler.collect.download import Downloader, Wanted, check_room
+from bundler.collect.download import Wanted, check_room, receive
 from bundler.collect.faults import Stopped, UnreachableError
-from bundler.collect.session import JOBS, open_session
+from bundler.collect.network import JOBS, Network, Origin, open_network
 from bundler.collect.sizes import ask_sizes
 from bundler.collect.transfer import PATIENT
 from bundler.common.durable import locked
@@ -21,11 +21,11 @@ from bundler.errors import BundlerError, DamagedError, DestinationError, FetchEr
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bundler.artifact import Artifact
-    from bundler.collect.session import Session
     from bundler.collect.transfer import Patience
     from bundler.common.progress import Reporter
     from bundler.store import Store
@@ -65,7 +65,6 @@ def fetch(
 
     :param artifacts: of one or several environments; one address counts once.
     :param workspace: the folder whose ``.pixi/config.toml`` may name mirrors.
-    :param jobs: downloads at once.
     :param deep: hash every file that is there again.
     :raises FetchError: some couldn't be had; each is named.
     :raises DamagedError: some came with other bytes than the lock promises, twice.
@@ -73,17 +72,18 @@ def fetch(
     :raises InputError: a configuration can't be used.
     """
     wanted = list({artifact.url: artifact for artifact in artifacts}.values())
-    with _locked(store, reporter):
+    with _lock(store, reporter):
         missing = store.missing(wanted, deep=deep, reporter=reporter)
         if not missing:
             return Fetched(0, len(wanted), 0, 0.0)
-        with open_session(workspace, jobs=jobs) as session:
-            fetching = _Fetching(store, session, missing, ask_sizes(missing, store, session), patience)
+        with closing(open_network(workspace, jobs=jobs)) as network:
+            fetching = _Fetching(store, network, missing, patience)
             fetching.check_space()
             start = time.monotonic()
             fetching.run(reporter, jobs)
         seconds = time.monotonic() - start
-        _keep_rate(store, fetching.received, seconds)
+        if fetching.received >= WORTH_MEASURING and seconds > 0:
+            store.table("rates").update({"download": round(fetching.received / seconds)})
         size = sum(store.path(artifact.url).stat().st_size for artifact in missing)
         return Fetched(len(missing), len(wanted) - len(missing), size, seconds)
 
@@ -98,25 +98,17 @@ class _Fetching:
     """One run over what is missing."""
 
     def __init__(
-        self,
-        store: Store,
-        session: Session,
-        missing: Sequence[Artifact],
-        sizes: dict[str, int],
-        patience: Patience,
+        self, store: Store, network: Network, missing: Sequence[Artifact], patience: Patience
     ) -> None:
-        self._store = store
-        self._downloader = Downloader(session.client, session.credentials, patience=patience)
-        # Largest first, so that no large file is left alone at the end.
-        order = sorted(missing, key=lambda artifact: -sizes.get(artifact.url, 0))
-        self._wanted = {
-            artifact: Wanted(
-                store.path(artifact.url), session.addresses(artifact), artifact.sha256, artifact.size
-            )
-            for artifact in order
-        }
+        self._store, self._network, self._patience = store, network, patience
         # The lock's sizes bind; a host's answer is for the bar and the disk only.
-        self._sizes = sizes
+        self._sizes = ask_sizes(missing, store, network)
+        # Largest first, so that no large file is left alone at the end.
+        order = sorted(missing, key=lambda artifact: -self._sizes.get(artifact.url, 0))
+        addresses = network.configuration.candidates
+        self._wanted = {
+            one: Wanted(store.path(one.url), addresses(one.url), one.sha256, one.size) for one in order
+        }
         self.received = 0
 
     def check_space(self) -> None:
@@ -126,9 +118,8 @@ class _Fetching:
             max(0, self._sizes.get(artifact.url, 0) - wanted.partial_size())
             for artifact, wanted in self._wanted.items()
         )
-        check_room(
-            self._store.root, needed, "the store", "make room, or make .pkg-cache a link to a larger disk"
-        )
+        hint = "make room, or make .pkg-cache a link to a larger disk"
+        check_room(self._store.root, needed, "the store", hint)
 
     def run(self, reporter: Reporter, jobs: int) -> None:
         """Download everything; one that fails alone doesn't keep the others from coming."""
@@ -141,14 +132,15 @@ class _Fetching:
             self._meter = meter
             try:
                 for artifact, problem in each(
-                    self._one, self._wanted, threads=jobs, on_stop=self._downloader.interrupt
+                    self._one, self._wanted, threads=jobs, on_stop=self._network.interrupt
                 ):
                     if problem is None:
                         done.append(artifact)
                     else:
                         failed[artifact] = problem
                         meter.say(masked(f"{artifact.label}: {problem.what}"))
-                        if _hopeless(failed):
+                        # Hosts that failed so often, after all retries, would fail the rest too.
+                        if sum(isinstance(one, UnreachableError) for one in failed.values()) >= HOPELESS:
                             break
             finally:
                 self._store.record(done)
@@ -158,7 +150,14 @@ class _Fetching:
     def _one(self, artifact: Artifact, stop: threading.Event) -> tuple[Artifact, BundlerError | None]:
         wanted = self._wanted[artifact]
         try:
-            self._downloader.download(wanted, self._advance, counted=wanted.partial_size())
+            receive(
+                wanted,
+                [Origin(self._network, url) for url in wanted.urls],
+                self._advance,
+                stop=self._network.stop,
+                counted=wanted.partial_size(),
+                patience=self._patience,
+            )
         except PreflightError:
             raise
         except BundlerError as problem:
@@ -170,11 +169,6 @@ class _Fetching:
     def _advance(self, amount: int) -> None:
         self.received += amount
         self._meter.advance(amount)
-
-
-def _hopeless(failed: dict[Artifact, BundlerError]) -> bool:
-    """Say whether hosts failed so often, after all retries, that the rest isn't worth trying now."""
-    return sum(isinstance(problem, UnreachableError) for problem in failed.values()) >= HOPELESS
 
 
 def _all_failures(failed: dict[Artifact, BundlerError]) -> BundlerError:
@@ -192,23 +186,13 @@ def _all_failures(failed: dict[Artifact, BundlerError]) -> BundlerError:
     return kind(f"{len(failed)} files couldn't be had; what came is kept", findings=findings, hint=hint)
 
 
-@contextmanager
-def _locked(store: Store, reporter: Reporter) -> Iterator[None]:
-    """Keep a second fetch of the same store waiting: two would write the same partial files."""
-    with ExitStack() as held:
-        try:
-            store.memory.mkdir(parents=True, exist_ok=True)
-            busy = partial(reporter.say, "another bundler fills this store; waiting for it")
-            held.enter_context(locked(store.memory / "fetch.lock", busy))
-        except OSError as problem:
-            raise DestinationError(
-                f"the store can't be written: {problem.strerror}",
-                where=store.root,
-                hint="check its permissions",
-            ) from problem
-        yield
-
-
-def _keep_rate(store: Store, size: int, seconds: float) -> None:
-    if size >= WORTH_MEASURING and seconds > 0:
-        store.table("rates").update({"download": round(size / seconds)})
+def _lock(store: Store, reporter: Reporter) -> AbstractContextManager[None]:
+    """Return what keeps a second fetch of the store waiting: two would write the same partial files."""
+    place = store.memory / "fetch.lock"
+    try:
+        store.memory.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    except OSError as problem:
+        what = f"the store can't be written: {problem.strerror}"
+        raise DestinationError(what, where=store.root, hint="check its permissions") from problem
+    return locked(place, partial(reporter.say, "another bundler fills this store; waiting for it"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import threading
@@ -13,37 +14,37 @@ from urllib.parse import unquote, urlsplit
 
 import httpx2
 
-from bundler.collect.faults import BeginAnew, Stopped, of_exception, of_status
-from bundler.collect.transfer import Body, file_body
+from bundler.collect.client import Credentials, make_client
+from bundler.collect.configuration import Configuration, load_configuration
+from bundler.collect.faults import BeginAnew, Permanent, Stopped, of_exception, of_status
+from bundler.collect.transfer import Body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from bundler.collect.client import Credentials
+    from pathlib import Path
 
 CHUNK = 256 << 10
 """Bytes of a file on this machine that are read at once."""
+JOBS = 8
+"""Files downloaded at once, unless the user says otherwise."""
 
 
 class Network:
-    """One client for many threads, and a way to end what all of them wait for."""
+    """How this host reaches others: one client for many threads, and a way to end all that wait for it."""
 
     def __init__(
-        self,
-        client: httpx2.Client,
-        credentials: Credentials | None = None,
-        *,
-        stop: threading.Event | None = None,
+        self, credentials: Credentials, configuration: Configuration | None = None, *, jobs: int = JOBS
     ) -> None:
-        """Keep the client.
+        """Make the client; nothing is asked yet.
 
-        :param client: of :func:`bundler.collect.client.make_client`.
-        :param credentials: for tokens that are a part of the address.
-        :param stop: ends every request soon after it is set; see :meth:`interrupt`.
+        :param configuration: pixi's, for its mirrors.
+        :raises InputError: the proxy or certificate variables can't be used.
         """
-        self._client = client
-        self._credentials = credentials
-        self.stop = stop or threading.Event()
+        self.client = make_client(credentials, connections=jobs)
+        self.close = self.client.close
+        self.credentials = credentials
+        self.configuration = configuration or Configuration()
+        self.stop = threading.Event()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -65,14 +66,14 @@ class Network:
         """
         if self.stop.is_set():
             raise Stopped
-        asked = self._credentials.address(url) if self._credentials else url
+        asked = self.credentials.address(url)
         try:
-            with self._client.stream(
+            with self.client.stream(
                 "GET", asked, headers=dict(headers), extensions={"trace": self._traced}
             ) as response:
                 yield response
         except (httpx2.HTTPError, httpx2.InvalidURL) as problem:
-            raise of_exception(problem, url, stopped=self.stop.is_set()) from problem
+            raise Stopped if self.stop.is_set() else of_exception(problem, url) from problem
 
     def _traced(self, event: str, info: dict[str, Any]) -> None:
         """Note each connection as it is made; a silent host's is needed before it answers."""
@@ -87,9 +88,19 @@ class Network:
                 raise Stopped
 
 
+def open_network(workspace: Path | None, *, jobs: int = JOBS) -> Network:
+    """Read pixi's configuration and the credentials, and make the network of a command.
+
+    :param workspace: whose ``.pixi/config.toml`` counts.
+    :raises InputError: a configuration, credentials or certificates file can't be used.
+    """
+    configuration = load_configuration(workspace)
+    return Network(Credentials.load(configuration), configuration, jobs=jobs)
+
+
 @dataclass(frozen=True)
-class HttpOrigin:
-    """A file at an address: ``http://``, ``https://`` or ``file://``."""
+class Origin:
+    """One place that a file can be had from: ``http://``, ``https://`` or ``file://``."""
 
     network: Network
     url: str
@@ -100,7 +111,9 @@ class HttpOrigin:
     place: str = ""
     """For messages, where not the address."""
     title: str = ""
+    """The hub's name for people; empty for a plain address."""
     mend: str = "the host or a proxy alters it: try another mirror, or lock again"
+    """What to do where its bytes are wrong again and again."""
 
     @property
     def where(self) -> str:
@@ -109,9 +122,15 @@ class HttpOrigin:
 
     @contextlib.contextmanager
     def open(self, start: int, stop: int | None = None, validator: str = "") -> Iterator[Body]:
-        """Open the file; see :class:`bundler.collect.transfer.Origin`."""
+        """Open the file from ``start`` on, to ``stop`` where given.
+
+        :param validator: of an earlier :class:`Body`: another file is then given from its beginning.
+        :raises Transient: worth another attempt.
+        :raises Permanent: not worth one.
+        :raises BundlerError: not worth one, at this origin or another.
+        """
         if urlsplit(self.url).scheme == "file":
-            with file_body(unquote(urlsplit(self.url).path), start, CHUNK) as body:
+            with _local_body(unquote(urlsplit(self.url).path), start) as body:
                 yield body
             return
         headers = {**self.headers}
@@ -125,11 +144,27 @@ class HttpOrigin:
             if response.status_code not in (200, 206):
                 response.read()
                 raise self.refused(response)
-            yield _body_of(response, start)
+            yield body_of(response, start)
 
 
-def _body_of(response: httpx2.Response, start: int) -> Body:
-    """Return an answer's body with its place in the file."""
+@contextlib.contextmanager
+def _local_body(path: str, start: int) -> Iterator[Body]:
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
+    except OSError as problem:
+        raise Permanent(
+            f"{problem.strerror}: {path}", "a file:// address must be readable from this machine"
+        ) from problem
+    with file:
+        file.seek(start)
+        yield Body(start, os.fstat(file.fileno()).st_size, iter(lambda: file.read(CHUNK), b""))
+
+
+def body_of(response: httpx2.Response, start: int) -> Body:
+    """Return the body of an answer 200 or 206 with its place in the file.
+
+    :raises BeginAnew: it is another range than the one that was asked for.
+    """
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdigit() else None
     if response.status_code == 206:

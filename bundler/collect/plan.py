@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,34 +18,12 @@ from bundler.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bundler.artifact import Artifact
-    from bundler.collect.session import Session
+    from bundler.collect.network import Network
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 
 LEAST_PACKED = 75
 """Percent of its size that a bundle takes at least: BF16 weights pack to 78, FP8 to 81, packages to 100."""
-
-
-@dataclass(frozen=True)
-class ModelListing:
-    """What a plan needs to know of a model; whoever asks the hub or the folder fills it in."""
-
-    name: str
-    origin: str
-    """``modelscope:OWNER/NAME``, ``huggingface:OWNER/NAME`` or ``folder``."""
-    files: int
-    size: int
-    """Bytes."""
-    present: int
-    """Bytes that are here already."""
-    place: Path
-    """Where the rest would be downloaded to."""
-    revision: str | None = None
-    streamed: bool = False
-    """Whether the rest goes straight into the bundle, and takes no room at ``place``."""
-    advice: Sequence[str] = ()
-    """What the target must have, the most important line first."""
 
 
 class PlannedArtifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,13 +58,24 @@ class PlannedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     origin: str
+    """``modelscope:OWNER/NAME``, ``huggingface:OWNER/NAME`` or ``folder``."""
     revision: str | None
     files: int
     size: int
+    """Bytes."""
     missing: int
     """Bytes to download."""
     streamed: bool = False
-    """Whether they go straight into the bundle."""
+    """Whether they go straight into the bundle, and take no room of their own."""
+
+
+class ModelListing(PlannedModel, frozen=True, kw_only=True):
+    """A model with what a plan needs to know beside; whoever asks the hub or the folder fills it in."""
+
+    place: Path
+    """Where the rest would be downloaded to."""
+    advice: tuple[str, ...] = ()
+    """What the target must have, the most important line first."""
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +122,7 @@ def make_plan(
     models: Sequence[ModelListing] = (),
     output: Path | None = None,
     parity: Callable[[int], int] = lambda _: 0,
-    session: Session | None = None,
+    network: Network | None = None,
 ) -> Plan:
     """Plan a bundle.
 
@@ -142,23 +130,22 @@ def make_plan(
     :param models: as their sources list them.
     :param output: the folder that the bundle would be written to, to weigh its space too.
     :param parity: gives the bytes of parity volumes for those of the volumes that they protect.
-    :param session: to ask the hosts for sizes that the lock doesn't state; ``None``: nobody is asked.
+    :param network: to ask the hosts for sizes that the lock doesn't state; ``None``: nobody is asked.
     """
     artifacts = {artifact.url: artifact for one in environments for artifact in one.artifacts}
     every = list(artifacts.values())
-    sizes = ask_sizes(every, store, session) if session else known_sizes(every, store)
+    sizes = ask_sizes(every, store, network) if network else known_sizes(every, store)
     missing = {artifact.url for artifact in store.missing(every)}
     planned = tuple(_environment(one, sizes, missing) for one in environments)
-    listed = tuple(_model(model) for model in models)
     lacking = sum(sizes.get(url, 0) for url in missing)
-    missing_size = lacking + sum(model.missing for model in listed)
-    size = sum(sizes.values()) + sum(model.size for model in listed)
+    missing_size = lacking + sum(model.missing for model in models)
+    size = sum(sizes.values()) + sum(model.size for model in models)
     speed = rate(store)
     return Plan(
         target=tuple(_target(environments, models)),
         environments=planned,
-        models=listed,
-        files=len(every) + sum(model.files for model in listed),
+        models=tuple(msgspec.convert(one, PlannedModel, from_attributes=True) for one in models),
+        files=len(every) + sum(model.files for model in models),
         size=size,
         missing_files=len(missing),
         missing_size=missing_size,
@@ -177,31 +164,18 @@ def _environment(
         aliases=environment.aliases,
         platform=environment.platform,
         **msgspec.structs.asdict(environment.stack),
-        artifacts=tuple(_artifact(one, sizes, missing) for one in environment.artifacts),
-    )
-
-
-def _artifact(artifact: Artifact, sizes: Mapping[str, int], missing: set[str]) -> PlannedArtifact:
-    return PlannedArtifact(
-        kind=artifact.kind,
-        name=artifact.name,
-        version=artifact.version,
-        url=artifact.url,
-        sha256=artifact.sha256,
-        size=sizes.get(artifact.url),
-        present=artifact.url not in missing,
-    )
-
-
-def _model(model: ModelListing) -> PlannedModel:
-    return PlannedModel(
-        name=model.name,
-        origin=model.origin,
-        revision=model.revision,
-        files=model.files,
-        size=model.size,
-        missing=max(0, model.size - model.present),
-        streamed=model.streamed,
+        artifacts=tuple(
+            PlannedArtifact(
+                kind=artifact.kind,
+                name=artifact.name,
+                version=artifact.version,
+                url=artifact.url,
+                sha256=artifact.sha256,
+                size=sizes.get(artifact.url),
+                present=artifact.url not in missing,
+            )
+            for artifact in environment.artifacts
+        ),
     )
 
 
@@ -212,7 +186,11 @@ def _target(environments: Iterable[EnvironmentLock], models: Iterable[ModelListi
     for environment in environments:
         if environment.stack.cuda:
             yield f"{environment.name}: {_driver(environment.stack.cuda)}"
-    glibc = max((one.glibc for one in environments if one.glibc), key=_version, default=None)
+    glibc = max(
+        (one.glibc for one in environments if one.glibc),
+        key=lambda text: [int(part) for part in text.split(".")],
+        default=None,
+    )
     if glibc:
         yield f"x86_64 Linux with glibc {glibc} or newer"
 
@@ -225,10 +203,6 @@ def _driver(cuda: str) -> str:
     return f"{text}: {own or oldest} or newer" if own or oldest else text
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
-
-
 def _wishes(
     store: Store,
     lacking: int,
@@ -239,16 +213,13 @@ def _wishes(
 ) -> Iterable[tuple[Path, str, int]]:
     yield store.root, "the store", lacking
     for model in models:
-        if model.size > model.present and not model.streamed:
-            yield model.place, f"the weights of {model.name}", model.size - model.present
+        if model.missing and not model.streamed:
+            yield model.place, f"the weights of {model.name}", model.missing
     if output is not None:
         # What an interrupted pack has written is there already.
+        written = sum(path.stat().st_size for path in output.glob("*") if path.is_file())
         least = size * LEAST_PACKED // 100
-        yield output, "the bundle (at least)", max(0, least + parity(least) - _written(output))
-
-
-def _written(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+        yield output, "the bundle (at least)", max(0, least + parity(least) - written)
 
 
 def _space(wishes: Iterable[tuple[Path, str, int]]) -> tuple[Space, ...]:

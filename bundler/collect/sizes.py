@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +9,17 @@ from urllib.parse import unquote, urlsplit
 
 import httpx2
 
+from bundler.collect.faults import BeginAnew
+from bundler.collect.network import body_of
 from bundler.common.threads import each
 from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import threading
+    from collections.abc import Callable, Iterable
 
     from bundler.artifact import Artifact
-    from bundler.collect.session import Session
+    from bundler.collect.network import Network
     from bundler.store import Store
 
 THREADS = 16
@@ -45,7 +46,7 @@ def known_sizes(artifacts: Iterable[Artifact], store: Store) -> dict[str, int]:
 
 
 def ask_sizes(
-    artifacts: Iterable[Artifact], store: Store, session: Session, *, patience: float = PATIENCE
+    artifacts: Iterable[Artifact], store: Store, network: Network, *, patience: float = PATIENCE
 ) -> dict[str, int]:
     """Return sizes by address, asking for those not known; what can't be had is left out.
 
@@ -53,62 +54,53 @@ def ask_sizes(
     """
     wanted = list({artifact.url: artifact for artifact in artifacts}.values())
     found = known_sizes(wanted, store)
-    asking = _Asking(session, time.monotonic() + patience)
+    ask = _asker(network, time.monotonic() + patience)
     unknown = [artifact for artifact in wanted if artifact.url not in found]
-    answers = dict(each(asking.ask, unknown, threads=THREADS))
+    answers = dict(each(ask, unknown, threads=THREADS))
     fresh = {url: size for url, size in answers.items() if size is not None}
     store.table("sizes").update(fresh)
     return found | fresh
 
 
-class _Asking:
-    """One round of questions, in threads."""
+def _asker(
+    network: Network, deadline: float
+) -> Callable[[Artifact, threading.Event], tuple[str, int | None]]:
+    """Return what asks for one artifact's size, in any thread, and counts the hosts' failures."""
+    failed: list[str] = []
 
-    def __init__(self, session: Session, deadline: float) -> None:
-        self._session = session
-        self._deadline = deadline
-        self._failures: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def ask(self, artifact: Artifact, stop: threading.Event) -> tuple[str, int | None]:
+    def ask(artifact: Artifact, stop: threading.Event) -> tuple[str, int | None]:
         try:
-            addresses = self._session.addresses(artifact)
+            addresses = network.configuration.candidates(artifact.url)
         except BundlerError:
             return artifact.url, None
         for url in addresses:
             host = urlsplit(url).netloc
-            late = time.monotonic() > self._deadline or stop.is_set()
-            if late or self._failures.get(host, 0) >= HOPELESS:
+            if time.monotonic() > deadline or stop.is_set() or failed.count(host) >= HOPELESS:
                 continue
             try:
-                size = self._size(url)
+                size = _size(network, url)
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
-                with self._lock:
-                    self._failures[host] = self._failures.get(host, 0) + 1
+                failed.append(host)
                 continue
             if size is not None:
                 return artifact.url, size
         return artifact.url, None
 
-    def _size(self, url: str) -> int | None:
-        if urlsplit(url).scheme == "file":
-            return Path(unquote(urlsplit(url).path)).stat().st_size
-        asked = self._session.credentials.address(url)
-        answer = self._session.client.head(asked, timeout=TIMEOUT)
-        length = answer.headers.get("Content-Length", "")
-        if answer.status_code == 200 and length.isdigit():
-            return int(length)
-        if answer.status_code in (403, 404, 405, 501) or answer.status_code == 200:
-            return self._size_by_range(asked)
-        return None
+    return ask
 
-    def _size_by_range(self, asked: str) -> int | None:
-        """Ask for one byte: some hosts refuse HEAD, or answer it without a length."""
-        with self._session.client.stream(
-            "GET", asked, headers={"Range": "bytes=0-0"}, timeout=TIMEOUT
-        ) as answer:
-            match = re.match(r"bytes \d+-\d+/(\d+)$", answer.headers.get("Content-Range", ""))
-            if answer.status_code == 206 and match:
-                return int(match[1])
-            length = answer.headers.get("Content-Length", "")
-            return int(length) if answer.status_code == 200 and length.isdigit() else None
+
+def _size(network: Network, url: str) -> int | None:
+    if urlsplit(url).scheme == "file":
+        return Path(unquote(urlsplit(url).path)).stat().st_size
+    asked = network.credentials.address(url)
+    answer = network.client.head(asked, timeout=TIMEOUT)
+    if answer.status_code == 200 and (size := body_of(answer, 0).total) is not None:
+        return size
+    if answer.status_code not in (200, 403, 404, 405, 501):
+        return None
+    # One byte: some hosts refuse HEAD, or answer it without a length.
+    with network.client.stream("GET", asked, headers={"Range": "bytes=0-0"}, timeout=TIMEOUT) as one_byte:
+        try:
+            return body_of(one_byte, 0).total if one_byte.status_code in (200, 206) else None
+        except BeginAnew:
+            return None

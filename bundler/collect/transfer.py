@@ -6,11 +6,10 @@ the bytes, a file on the disk or a reader of the archive, takes them from there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import KW_ONLY, InitVar, dataclass
+from typing import TYPE_CHECKING
 
 from bundler.collect.faults import (
     BeginAnew,
@@ -26,7 +25,8 @@ from bundler.errors import DamagedError, FetchError
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Generator, Iterator, Sequence
-    from contextlib import AbstractContextManager
+
+    from bundler.collect.network import Origin
 
 FORGIVEN = 1 << 20
 """Bytes that an attempt must bring to count as progress: after it, the retries are counted anew."""
@@ -46,10 +46,8 @@ class Patience:
     """The most that a host's ``Retry-After`` is obeyed."""
 
     def wait(self, failures: int, asked: float | None, stop: threading.Event) -> None:
-        """Wait before the next attempt.
+        """Wait before the next attempt, at least the seconds that the host ``asked`` for.
 
-        :param failures: attempts that failed so far.
-        :param asked: the seconds that the host asked for.
         :raises Stopped: ``stop`` was set meanwhile.
         """
         seconds = self.first_wait * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
@@ -78,31 +76,6 @@ class Body:
     """How the host compressed it, unasked."""
 
 
-class Origin(Protocol):
-    """One place that a file can be had from."""
-
-    @property
-    def where(self) -> str:
-        """The place, for messages."""
-
-    @property
-    def title(self) -> str:
-        """The hub's name for people; empty for a plain address."""
-
-    @property
-    def mend(self) -> str:
-        """What to do where its bytes are wrong again and again."""
-
-    def open(self, start: int, stop: int | None = None, validator: str = "") -> AbstractContextManager[Body]:
-        """Open the file from ``start`` on, to ``stop`` where given.
-
-        :param validator: of an earlier :class:`Body`: another file is then given from its beginning.
-        :raises Transient: worth another attempt.
-        :raises Permanent: not worth one.
-        :raises BundlerError: not worth one, at this origin or another.
-        """
-
-
 @dataclass
 class _Asked:
     """An origin and how it behaved."""
@@ -114,38 +87,29 @@ class _Asked:
     """Why it isn't asked any more."""
 
 
+@dataclass
 class Transfer:
-    """One file's bytes, from whichever of its origins gives them."""
+    """One file's bytes, from whichever of its origins gives them; they are tried in their order."""
 
-    def __init__(
-        self,
-        name: str,
-        origins: Sequence[Origin],
-        size: int | None,
-        *,
-        stop: threading.Event,
-        patience: Patience = PATIENT,
-        checked: bool = True,
-    ) -> None:
-        """Ask nothing yet.
+    name: str
+    origins: InitVar[Sequence[Origin]]
+    size: int | None
+    """Bytes, where known."""
+    _: KW_ONLY
+    stop: threading.Event
+    """Ends the transfer once it is set."""
+    patience: Patience = PATIENT
+    checked: bool = True
+    """A digest is compared at the end, so that a changed file can't pass for its beginning."""
 
-        :param name: of the file, for messages.
-        :param origins: of the same content, tried in this order.
-        :param size: bytes, where known.
-        :param stop: ends the transfer once it is set.
-        :param checked: a digest is compared at the end, so that a changed file can't pass for its beginning.
-        """
-        self._name = name
+    def __post_init__(self, origins: Sequence[Origin]) -> None:
         self._asked = [_Asked(origin) for origin in origins]
-        self._size = size
-        self._stop = stop
-        self._patience = patience
-        self._checked = checked
         self._last = self._asked[0]
 
     def pieces(
         self,
         start: int = 0,
+        end: int | None = None,
         *,
         skip: bool = False,
         validators: dict[str, str] | None = None,
@@ -153,7 +117,7 @@ class Transfer:
     ) -> Generator[tuple[int, bytes], None, None]:
         """Yield pieces with their places; a place before the last one means that the file began anew.
 
-        :param start: the first byte's place.
+        :param end: the place where it may end; the file's own end where not given.
         :param skip: never go back: what came already is passed over where the file began anew.
         :param validators: of earlier answers, by ``where``.
         :param opened: told an origin's ``where`` and validator as it answers.
@@ -162,14 +126,18 @@ class Transfer:
         :raises Stopped: it was told to stop.
         """
         place, anew = start, False
-        while self._size is None or place < self._size:
+        last = self.size if end is None else end
+        while last is None or place < last:
             asked = self._last = self._next()
             asked.validator = asked.validator or (validators or {}).get(asked.origin.where, "")
             before = place
-            sure = self._checked or bool(asked.validator)
+            sure = self.checked or bool(asked.validator)
             try:
-                with asked.origin.open(place if sure and not anew else 0, validator=asked.validator) as body:
-                    self._check_length(body)
+                begin = place if sure and not anew else 0
+                with asked.origin.open(begin, end, asked.validator) as body:
+                    if self.size is not None and body.total not in (None, self.size):
+                        # A portal's page instead of the file, say: none of it is read.
+                        raise self._another_length(WrongLength, str(body.total), body)
                     asked.validator = body.validator
                     if opened is not None:
                         opened(asked.origin.where, body.validator)
@@ -177,12 +145,14 @@ class Transfer:
                     for at, piece in self._rest(body, place):
                         place = at + len(piece)
                         yield at, piece
-                if self._size is None:
+                        if end is not None and place >= end:
+                            return
+                if last is None:
                     return
-                if place < self._size and body.encoding:
+                if place < last and body.encoding:
                     raise BeginAnew(f"the host sent it compressed ({body.encoding})", tries=4)
-                if place < self._size:
-                    raise Transient(f"the connection ended after {place} of {self._size} bytes")
+                if place < last:
+                    raise Transient(f"the connection ended after {place} of {self.size} bytes")
             except Permanent as problem:
                 asked.end = problem
             except Transient as problem:
@@ -192,12 +162,12 @@ class Transfer:
     def _rest(self, body: Body, place: int) -> Iterator[tuple[int, bytes]]:
         at = body.start
         for chunk in body.chunks:
-            if self._stop.is_set():
+            if self.stop.is_set():
                 raise Stopped
             piece = chunk[max(place - at, 0) :]
             at += len(chunk)
-            if self._size is not None and at > self._size:
-                raise self._another_length(TooLong, f"more than {self._size}", body)
+            if self.size is not None and at > self.size:
+                raise self._another_length(TooLong, f"more than {self.size}", body)
             if piece:
                 yield at - len(piece), piece
 
@@ -206,30 +176,15 @@ class Transfer:
 
         :raises BundlerError: as :meth:`pieces`.
         """
-        while True:
-            asked = self._last = self._next()
-            try:
-                with asked.origin.open(start, start + length) as body:
-                    self._check_length(body)
-                    found = bytearray()
-                    for _, piece in self._rest(body, start):
-                        found += piece
-                        if len(found) >= length:
-                            break
-                end = start + length if self._size is None else min(start + length, self._size)
-                if len(found) < end - start:
-                    raise Transient("the connection ended early")
-                return bytes(found[:length])
-            except Permanent as problem:
-                asked.end = problem
-            except Transient as problem:
-                self._count(asked, problem, fresh=False)
+        end = start + length if self.size is None else min(start + length, self.size)
+        found = b"".join(piece for _, piece in self.pieces(start, end, skip=True))
+        return found[:length]
 
     def damaged(self, findings: Sequence[str]) -> DamagedError:
         """Count wrong bytes against the origin that gave them; return the error that tells of them."""
         self._last.failures += 1
         return DamagedError(
-            f"{self._name} arrived twice with other bytes than the publisher promised",
+            f"{self.name} arrived twice with other bytes than the publisher promised",
             where=self._last.origin.where,
             hint=self._last.origin.mend,
             findings=findings,
@@ -237,7 +192,7 @@ class Transfer:
 
     def _next(self) -> _Asked:
         """Return the origin with the fewest failures, or raise what ended the last of them."""
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise Stopped
         alive = [asked for asked in self._asked if asked.end is None]
         if alive:
@@ -250,7 +205,7 @@ class Transfer:
         if any(end.damaged for _, end in ends):
             kind = DamagedError
         raise kind(
-            last.what if origin.title else f"can't download {self._name}: {last.what}",
+            last.what if origin.title else f"can't download {self.name}: {last.what}",
             where=origin.where,
             hint=last.hint,
             findings=[f"{one.where}: {end.what}" for one, end in ends] if len(ends) > 1 else [],
@@ -259,12 +214,12 @@ class Transfer:
     def _count(self, asked: _Asked, problem: Transient, *, fresh: bool) -> None:
         """Count a passing failure, and wait before the next attempt unless another origin is to be tried."""
         asked.failures = 1 if fresh else asked.failures + 1
-        if asked.failures >= min(self._patience.attempts, problem.tries or self._patience.attempts):
+        if asked.failures >= min(self.patience.attempts, problem.tries or self.patience.attempts):
             asked.end = self._given_up(asked, problem)
             return
         if any(other.end is None and other.failures < asked.failures for other in self._asked):
             return
-        self._patience.wait(asked.failures, problem.wait, self._stop)
+        self.patience.wait(asked.failures, problem.wait, self.stop)
 
     def _given_up(self, asked: _Asked, problem: Transient) -> Permanent:
         title, times = asked.origin.title, asked.failures
@@ -277,26 +232,16 @@ class Transfer:
             exhausted=True,
         )
 
-    def _check_length(self, body: Body) -> None:
-        """Refuse an answer of another length before it is read: a portal's page instead of the file, say."""
-        if self._size is not None and body.total is not None and body.total != self._size:
-            raise self._another_length(WrongLength, str(body.total), body)
-
     def _another_length(self, kind: type[WrongLength], found: str, body: Body) -> WrongLength:
         how = f" ({body.encoding})" if body.encoding else ""
-        return kind(f"{self._name} has {found} bytes{how} at its address, {self._size} are expected", tries=4)
+        return kind(f"{self.name} has {found} bytes{how} at its address, {self.size} are expected", tries=4)
 
 
 class RunningDigests:
     """The digests that a publisher may have given of a file, computed while it passes."""
 
     def __init__(self, size: int | None, sha256: str | None, git_sha1: str | None = None) -> None:
-        """Begin a file.
-
-        :param size: bytes; git's blob id is made of it too.
-        :param sha256: the publisher's, hex.
-        :param git_sha1: the publisher's git blob id.
-        """
+        """Begin a file of so many bytes, with the publisher's sha256 or git blob id, hex."""
         self._size, self._promised, self._blob = size, sha256, git_sha1
         self._sha256 = hashlib.sha256()
         self._git = hashlib.sha1(b"blob %d\0" % (size or 0), usedforsecurity=False) if git_sha1 else None
@@ -331,20 +276,3 @@ class RunningDigests:
             f"expected {name} {expected}, {bytes_expected} bytes",
             f"got      {name} {got}, {self.size} bytes",
         ]
-
-
-@contextlib.contextmanager
-def file_body(path: str, start: int, chunk: int) -> Iterator[Body]:
-    """Open a file of this machine as a body.
-
-    :raises Permanent: it can't be read.
-    """
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
-    except OSError as problem:
-        raise Permanent(
-            f"{problem.strerror}: {path}", "a file:// address must be readable from this machine"
-        ) from problem
-    with file:
-        file.seek(start)
-        yield Body(start, None, iter(lambda: file.read(chunk), b""))

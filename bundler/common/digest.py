@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 BLOCK = 4 << 20
@@ -24,11 +24,17 @@ def sha256_of(
     :param stop: ends the work early, with a digest of what was read, once it is set.
     """
     digest = hashlib.sha256()
+    for block in read_blocks(source, stop):
+        digest.update(block)
+        if advance is not None:
+            advance(len(block))
+    return digest.hexdigest()
+
+
+def read_blocks(source: Path | int, stop: threading.Event | None = None) -> Iterator[memoryview]:
+    """Yield a file's bytes; a block is overwritten by the next. It ends early once ``stop`` is set."""
     block = bytearray(BLOCK)
     view = memoryview(block)
     with open(source, "rb", buffering=0) as file:  # noqa: PTH123
         while not (stop and stop.is_set()) and (count := file.readinto(block)):
-            digest.update(view[:count])
-            if advance is not None:
-                advance(count)
-    return digest.hexdigest()
+            yield view[:count]

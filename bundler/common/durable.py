@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -10,6 +11,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+"""For ``syncfs``, which Python doesn't have."""
+
+
+def sync_file_system(folder: Path) -> None:
+    """Make all durable that was written to a folder's file system, by other programs too.
+
+    :raises OSError: the folder can't be opened, or the disk took something not.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if LIBC.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.host.gpu import Gpu, read_gpus
 
@@ -146,7 +147,7 @@ def read_target(path: Path) -> HostFacts:
         raise InputError(
             f"can't read the described host: {problem.strerror}", where=path, hint=hint
         ) from problem
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise InputError(f"this is no described host: {problem}", where=path, hint=hint) from problem
     if not facts.hostname:
         raise InputError("this is no described host: it names none", where=path, hint=hint)

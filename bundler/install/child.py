@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.install.namespace import child_environment
 from bundler.install.program import run
 
@@ -59,7 +60,7 @@ def call(
     :param folder: its working folder.
     :param isolated: puts what cuts the network before a command.
     :param held: a file descriptor that it inherits, for a lock that lasts as long as it.
-    :returns: the answer, or ``None`` where it ended without one; and how it ended.
+    :returns: the answer, or ``None`` where it failed or ended without one; and how it ended.
     :raises InstallError: it can't be started.
     """
     lines = _Lines(answer, meter)
@@ -72,7 +73,7 @@ def call(
         given=msgspec.json.encode(task).decode(),
         held=held,
     )
-    return lines.answer, ended
+    return lines.answer if ended.code == 0 else None, ended
 
 
 class _Lines(Generic[A]):
@@ -87,7 +88,7 @@ class _Lines(Generic[A]):
             line = msgspec.json.decode(text, type=_Told)
             if line.answer is not None:
                 self.answer = msgspec.convert(line.answer, self._kind)
-        except msgspec.DecodeError:
+        except BROKEN_JSON:
             return text
         if line.advance is not None:
             self._meter.advance(line.advance)

@@ -88,9 +88,8 @@ def explain(
             return InstallError(
                 meaning.format(*match.groups()), findings=ended.said(), where=where, hint=hint
             )
-    how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
     return InstallError(
-        f"{program} failed with {how}",
+        f"{program} failed with {ended.how}" if ended.code else f"{program} ended without an answer",
         findings=ended.said(),
         where=where,
         hint="the same command goes on where it stopped",

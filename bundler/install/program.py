@@ -36,6 +36,11 @@ class Ended:
         """The end of its output as one text."""
         return "\n".join(self.tail)
 
+    @property
+    def how(self) -> str:
+        """``exit code 1`` or ``signal 9``."""
+        return f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code}"
+
     def said(self, count: int = 8) -> list[str]:
         """Return the last lines that say something."""
         return [line.strip() for line in self.tail if line.strip(DECORATION)][-count:]

@@ -118,8 +118,9 @@ def _size(environments: Sequence[EnvironmentLock], store: Store) -> int:
 
 def _without_answer(ended: Ended) -> Answer:
     """Return the answer of an inner side that died."""
-    how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
-    return Answer(problem=f"the rehearsal ended without an answer ({how})", findings=tuple(ended.said()))
+    return Answer(
+        problem=f"the rehearsal ended without an answer ({ended.how})", findings=tuple(ended.said())
+    )
 
 
 def _failure(answer: Answer, root: Path, workspace: Workspace) -> RehearsalError:

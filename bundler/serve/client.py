@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import ServeError
 
 ANSWER_SECONDS = 300.0
@@ -59,7 +60,7 @@ class Client:
                 where=request.full_url,
                 hint=hint,
             ) from problem
-        except msgspec.DecodeError as problem:
+        except BROKEN_JSON as problem:
             raise ServeError("the server's answer is no JSON", where=request.full_url) from problem
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "reason", None) or problem

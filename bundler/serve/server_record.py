@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.errors import NotRunningError
 from bundler.installation import RUN
@@ -97,7 +98,7 @@ def servers(folder: Path) -> list[ServerState]:
     """Return the recorded servers, by port, those that ended unexpectedly too."""
     found: list[ServerState] = []
     for path in sorted(folder.glob("server-*.json")):
-        with contextlib.suppress(OSError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, *BROKEN_JSON):
             found.append(msgspec.json.decode(path.read_bytes(), type=ServerState))
     return found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import ServeError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def check_tool(client: Client, served_name: str) -> str:
     function = calls[0].get("function") or {}
     try:
         arguments = msgspec.json.decode(function.get("arguments") or "")
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise ServeError(f"the call's arguments are no JSON: {function.get('arguments')!r}") from problem
     if function.get("name") != "get_weather" or not isinstance(arguments, dict) or "city" not in arguments:
         raise ServeError(f"a wrong call: {function.get('name')}({arguments})")

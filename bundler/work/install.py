@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.durable import sync_file_system
 from bundler.errors import DestinationError, InstallError
 from bundler.installation import STATE, Installation, InstalledEnvironment, now, write_receipt
 from bundler.store import MIRROR, Store
@@ -54,6 +55,7 @@ def install_environments(
         for one in environments
     ]
     write_launchers(installation.root, installation.environments)
+    _make_durable([installation.root, *(installation.prefix(one.name) for one in environments)])
     return _rewrite_receipt(installation, without={one.name for one in environments}, added=done)
 
 
@@ -97,6 +99,19 @@ def _require_writable(root: Path) -> None:
                 where=folder,
                 hint="run it as the user to whom the folder belongs; what is installed runs for everybody",
             )
+
+
+def _make_durable(folders: Iterable[Path]) -> None:
+    """Make durable what installers wrote, which sync nothing: a receipt must outlast no environment."""
+    for folder in folders:
+        try:
+            sync_file_system(folder)
+        except OSError as problem:
+            raise InstallError(
+                f"what was installed can't be written to the disk: {problem.strerror}",
+                where=folder,
+                hint="look after the disk (dmesg); the same command goes on",
+            ) from problem
 
 
 def _check(installation: Installation, environment: EnvironmentLock, reporter: Reporter) -> dict[str, str]:

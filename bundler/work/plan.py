@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from bundler.common.units import size_text
 from bundler.errors import PreflightError
@@ -13,7 +15,7 @@ from bundler.errors import PreflightError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from bundler.collect.models import ModelSource
+    from bundler.collect.models.source import ModelSource
     from bundler.collect.plan import ModelListing, Plan
     from bundler.work.selection import Selection
     from bundler.workspace import EnvironmentLock
@@ -38,7 +40,7 @@ def make_plan(
     """
     listings = listed_models(selection.models, selection.weights)
     if stream:
-        listings = [dataclasses.replace(one, present=0, streamed=True) for one in listings]
+        listings = [msgspec.structs.replace(one, missing=one.size, streamed=True) for one in listings]
     output = folders[0] if len(folders) == 1 else None
     return planned(selection.root, selection.fetched, listings, output=output, parity=parity)
 
@@ -57,8 +59,8 @@ def planned(
     :param root: the workspace's folder.
     :param output: the folder of the bundle, whose space is weighed too.
     """
+    from bundler.collect.network import open_network
     from bundler.collect.plan import make_plan
-    from bundler.collect.session import open_session
     from bundler.collect.sizes import known_sizes
     from bundler.store import Store
 
@@ -66,8 +68,8 @@ def planned(
     wanted = {artifact.url: artifact for one in environments for artifact in one.artifacts}
     if offline or len(known_sizes(wanted.values(), store)) == len(wanted):
         return make_plan(environments, store, models=models, output=output, parity=parity)
-    with open_session(root) as session:
-        return make_plan(environments, store, models=models, output=output, parity=parity, session=session)
+    with contextlib.closing(open_network(root)) as network:
+        return make_plan(environments, store, models=models, output=output, parity=parity, network=network)
 
 
 def listed_models(sources: Iterable[ModelSource], weights: Path) -> list[ModelListing]:
@@ -79,21 +81,20 @@ def listed_models(sources: Iterable[ModelSource], weights: Path) -> list[ModelLi
 
 
 def _listed(source: ModelSource, weights: Path) -> ModelListing:
-    from bundler.collect.models import estimate
+    from bundler.collect.models.source import estimate
     from bundler.collect.plan import ModelListing
     from bundler.host.fit import needs_text
 
-    listing = source.listing()
-    size = sum(file.size for file in listing.files)
+    listing = source.listing
     return ModelListing(
         name=source.spec.name,
         origin=source.origin,
         files=len(listing.files),
-        size=size,
-        present=size - sum(file.size for file in source.missing(weights)),
+        size=listing.size,
+        missing=sum(file.size for file in source.missing(weights)),
         place=weights,
         revision=listing.revision,
-        advice=needs_text(source.spec, estimate(source)),
+        advice=tuple(needs_text(source.spec, estimate(source))),
     )
 
 
@@ -152,7 +153,7 @@ def check_target(selection: Selection, target: Path) -> None:
     :param target: what ``bundler doctor --describe`` wrote there.
     :raises PreflightError: with a finding for each check that fails.
     """
-    from bundler.collect.models import estimate
+    from bundler.collect.models.source import estimate
     from bundler.host.doctor import examine_all
     from bundler.host.facts import read_target
     from bundler.manifest import Environment, Model

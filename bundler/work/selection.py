@@ -118,6 +118,6 @@ def opened_models(words: Sequence[str], workspace: Path, *, allow_pickle: bool =
     """
     if not words:
         return []
-    from bundler.collect.models import open_model
+    from bundler.collect.models.specs import open_model
 
     return [open_model(word, workspace=workspace, allow_pickle=allow_pickle) for word in words]

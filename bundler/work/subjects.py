@@ -7,25 +7,32 @@ from typing import TYPE_CHECKING
 
 from bundler.archive.bundle import Bundle, find_bundle
 from bundler.archive.sums import MANIFEST
+from bundler.archive.trust import ASK_NOTHING
 from bundler.errors import InputError, UnknownNameError
 from bundler.installation import JOURNAL, RECEIPT, Installation, find_installation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bundler.archive.trust import Trust
 
-def find_subjects(places: Sequence[Path]) -> tuple[list[Bundle], list[Installation]]:
+
+def find_subjects(
+    places: Sequence[Path], trust: Trust = ASK_NOTHING
+) -> tuple[list[Bundle], list[Installation]]:
     """Open what is meant.
 
     A place is an installation, or a folder of a bundle, or a disk with one bundle directly below; folders
     with the same manifest hold one bundle together. Without places, the bundle and the installation that are
     here.
 
+    :param trust: what is asked of bundles.
     :raises UnknownNameError: there is none.
+    :raises UntrustedError: a bundle isn't what is asked for.
     :raises InputError: an installation whose first unpack is unfinished.
     """
     if not places:
-        return _find_here()
+        return _find_here(trust)
     for place in places:
         if (place / JOURNAL).is_file() and not (place / RECEIPT).is_file():
             raise InputError(
@@ -35,15 +42,15 @@ def find_subjects(places: Sequence[Path]) -> tuple[list[Bundle], list[Installati
             )
     installations = [Installation(place) for place in places if (place / RECEIPT).is_file()]
     folders = [find_bundle(place) for place in places if not (place / RECEIPT).is_file()]
-    return _open(folders), installations
+    return _open(folders, trust), installations
 
 
-def _find_here() -> tuple[list[Bundle], list[Installation]]:
+def _find_here(trust: Trust) -> tuple[list[Bundle], list[Installation]]:
     bundles: list[Bundle] = []
     installations: list[Installation] = []
     problem = None
     try:
-        bundles = _open([find_bundle()])
+        bundles = _open([find_bundle()], trust)
     except UnknownNameError as error:
         problem = error
     try:
@@ -54,9 +61,9 @@ def _find_here() -> tuple[list[Bundle], list[Installation]]:
     return bundles, installations
 
 
-def _open(folders: Sequence[Path]) -> list[Bundle]:
+def _open(folders: Sequence[Path], trust: Trust) -> list[Bundle]:
     """Open bundles; folders with one manifest are one bundle's."""
     groups: dict[bytes, list[Path]] = {}
     for folder in folders:
         groups.setdefault((folder / MANIFEST).read_bytes(), []).append(folder)
-    return [Bundle.open(group) for group in groups.values()]
+    return [Bundle.open(group, trust) for group in groups.values()]

@@ -35,12 +35,11 @@ class UnpackOptions:
     reporter: Reporter
 
 
-def sort_places(places: Sequence[Path]) -> tuple[list[Path], Path]:
+def sort_places(places: Sequence[Path]) -> tuple[list[Path], Path | None]:
     """Tell the bundle's folders from the destination.
 
     A place is a bundle's folder, or a disk with one bundle directly below; the last one, where it is
-    neither, is the destination. Without a bundle the one that is here is meant; without a destination,
-    ``BUNDLER_HOME``, else ``NAME-installed`` in the current folder.
+    neither, is the destination. Without a bundle the one that is here is meant.
 
     :raises UnknownNameError: no bundle is there, or several are.
     """
@@ -57,7 +56,7 @@ def sort_places(places: Sequence[Path]) -> tuple[list[Path], Path]:
             bundles.append(below)
     if not bundles:
         bundles = [_bundle_here(destination)]
-    return bundles, destination or _default_destination(bundles[0])
+    return bundles, destination
 
 
 def _bundle_here(destination: Path | None) -> Path:
@@ -92,13 +91,12 @@ def _bundle_below(place: Path, bundles: Sequence[Path]) -> Path | None:
     return None if any(found.samefile(one) for one in bundles) else found
 
 
-def _default_destination(bundle: Path) -> Path:
+def default_destination(bundle: Bundle) -> Path:
+    """Return ``BUNDLER_HOME``, else ``NAME-installed`` in the current folder."""
     import os
 
-    from bundler import manifest as manifests
-
     home = os.environ.get(HOME_VARIABLE)
-    return Path(home) if home else Path(f"{manifests.read(bundle / 'manifest.json').name}-installed")
+    return Path(home) if home else Path(f"{bundle.name}-installed")
 
 
 def check(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
@@ -186,7 +184,8 @@ def _keep_receipt(bundle: Bundle, destination: Path, unpacked: Unpacked, options
         manifest_sha256=bundle.manifest_sha256,
         bundler=__version__,
         finished=now(),
-        checked=unpacked.checked,
+        checked=f"{bundle.provenance.text}; {unpacked.checked}",
+        provenance=bundle.provenance,
     )
     files = {file.path: file for file in old.files} | {file.path: file for file in unpacked.files}
     others = (one for one in old.bundles if one.manifest_sha256 != entry.manifest_sha256)

@@ -70,7 +70,7 @@ def test_readme_options_exist() -> None:
             continue
         command = getattr(importlib.import_module(MODULES[name]), f"{name}_command")
         known = {word for option in command.params for word in getattr(option, "opts", [])}
-        for option in re.findall(r"(?<=\s)--[a-z][a-z-]+", rest.split(" -- ")[0]):
+        for option in re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", rest.split(" -- ")[0]):
             assert option in known, f"bundler {name} {option}"
             checked += 1
     assert checked > 10

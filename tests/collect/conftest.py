@@ -10,14 +10,34 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.collect.client import Credentials
+from bundler.collect.download import Wanted, receive
+from bundler.collect.network import Network, Origin
 from bundler.collect.transfer import Patience
 from tests.support.fileserver import FileServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 QUICK = Patience(attempts=4, first_wait=0.01, longest_wait=0.05)
+
+
+class Downloader:
+    """The room's way to a file, from plain addresses."""
+
+    def __init__(self, credentials: Credentials | None = None, patience: Patience = QUICK) -> None:
+        self.network = Network(credentials or Credentials())
+        self.patience = patience
+
+    def download(
+        self,
+        wanted: Wanted,
+        advance: Callable[[int], None] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> str:
+        origins = [Origin(self.network, url, headers or {}) for url in wanted.urls]
+        return receive(wanted, origins, advance, stop=self.network.stop, patience=self.patience)
 
 
 def content(size: int, seed: int = 0) -> bytes:

@@ -6,6 +6,7 @@ import json
 import ssl
 import subprocess
 import threading
+from contextlib import closing
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,9 @@ import pytest
 
 from bundler.collect.client import Credentials, make_client
 from bundler.collect.configuration import Configuration
-from bundler.collect.download import Downloader, Wanted
+from bundler.collect.download import Wanted
 from bundler.errors import FetchError, InputError
-from tests.collect.conftest import QUICK, content, sha
+from tests.collect.conftest import Downloader, content, sha
 from tests.support.fileserver import FileServer, Proxy, Redirect
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ DATA = content(50_000)
 
 
 def get(url: str, path: Path, configuration: Configuration | None = None) -> bytes:
-    credentials = Credentials.load(configuration)
-    with make_client(credentials) as client:
-        downloader = Downloader(client, credentials, patience=QUICK)
+    downloader = Downloader(Credentials.load(configuration))
+    with closing(downloader.network):
         downloader.download(Wanted(path, (url,), sha(DATA), len(DATA)))
     return path.read_bytes()
 
@@ -61,6 +61,7 @@ def test_netrc(server: FileServer, url: str, tmp_path: Path, home: Path) -> None
     with pytest.raises(FetchError, match="401") as caught:
         get(url, tmp_path / "out")
     assert caught.value.hint and "netrc" in caught.value.hint
+    assert server.requests[0].authorization is None
     (home / ".netrc").write_text('machine 127.0.0.1 login somebody password "secret word"\n')
     (home / ".netrc").chmod(0o600)
     assert get(url, tmp_path / "out") == DATA

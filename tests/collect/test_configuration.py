@@ -92,7 +92,7 @@ def test_mirrors_of_other_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[mirrors\n", "broken TOML.*line 1"),
+        ("[mirrors\n", "is broken: .*line 1"),
         ("mirrors = 1\n", "not a table"),
         ('[mirrors]\n"https://a/" = "https://b/"\n', "needs a list"),
     ],

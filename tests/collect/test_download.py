@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 
-from bundler.collect.client import Credentials, make_client
-from bundler.collect.download import Downloader, Wanted
+from bundler.collect.download import Wanted
 from bundler.collect.faults import Stopped, Transient, UnreachableError, of_status
+from bundler.collect.network import body_of
 from bundler.collect.transfer import Patience
 from bundler.errors import DamagedError, FetchError, PreflightError
-from tests.collect.conftest import QUICK, content, sha
+from tests.collect.conftest import QUICK, Downloader, content, sha
 from tests.support.fileserver import Cut, Redirect, Slow, Status, Wrong, WrongRange
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ DATA = content(300_000)
 
 @pytest.fixture
 def downloader() -> Iterator[Downloader]:
-    with make_client(Credentials()) as client:
-        yield Downloader(client, patience=QUICK)
+    made = Downloader()
+    with closing(made.network):
+        yield made
 
 
 @pytest.fixture
@@ -147,6 +149,12 @@ def test_retry_after_in_all_its_forms(value: str, seconds: float | None) -> None
     assert isinstance(fault, Transient) and fault.wait == seconds
 
 
+@pytest.mark.parametrize(("etag", "validator"), [('"a"', '"a"'), ('W/"a"', "yesterday"), ("", "yesterday")])
+def test_a_weak_etag_vouches_for_no_bytes(etag: str, validator: str) -> None:
+    headers = {"ETag": etag, "Last-Modified": "yesterday"}
+    assert body_of(httpx2.Response(200, headers=headers), 0).validator == validator
+
+
 def test_another_range_than_was_asked_for_is_not_appended(
     downloader: Downloader, wanted: Wanted, server: FileServer
 ) -> None:
@@ -180,8 +188,7 @@ def test_progress_renews_the_retries(server: FileServer, tmp_path: Path) -> None
     (server.folder / "big").write_bytes(data)
     server.fault("/big", *[Cut((1 << 20) + 1)] * 5)
     wanted = Wanted(tmp_path / "out" / "big", (f"{server.url}big",), sha(data), len(data))
-    with make_client(Credentials()) as client:
-        Downloader(client, patience=Patience(2, 0.01, 0.02)).download(wanted)
+    Downloader(patience=Patience(2, 0.01, 0.02)).download(wanted)
     assert wanted.path.read_bytes() == data and len(server.requests) == 6
 
 
@@ -299,7 +306,7 @@ def test_interrupt_ends_a_slow_download_at_once_and_keeps_what_came(
     while not server.requests and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.5)
-    downloader.interrupt()
+    downloader.network.interrupt()
     thread.join(5)
     assert not thread.is_alive()
     assert isinstance(problems[0], Stopped)
@@ -308,9 +315,7 @@ def test_interrupt_ends_a_slow_download_at_once_and_keeps_what_came(
 
 
 def test_headers_of_the_caller_are_sent(downloader: Downloader, wanted: Wanted, server: FileServer) -> None:
-    downloader.download(
-        Wanted(wanted.path, wanted.urls, wanted.sha256, headers={"Authorization": "Bearer token"})
-    )
+    downloader.download(wanted, headers={"Authorization": "Bearer token"})
     assert server.requests[0].authorization == "Bearer token"
 
 

@@ -15,12 +15,11 @@ import pytest
 
 from bundler.archive.member import FileSource
 from bundler.artifact import Artifact
-from bundler.collect.entries import environment_entry, store_members, workspace_members
+from bundler.collect.entries import environment_entry, installed_size, store_members, workspace_members
 from bundler.collect.fetch import fetch
-from bundler.collect.packages import installed_size, package_facts
 from bundler.errors import DamagedError, FetchError
 from bundler.store import Store
-from bundler.workspace import Workspace
+from bundler.workspace import EnvironmentLock, Workspace
 
 if TYPE_CHECKING:
     from tests.conftest import MadeWorkspace
@@ -66,8 +65,12 @@ def test_broken_archives(tmp_path: Path, name: str, data: bytes) -> None:
 def test_the_row_of_a_wheel(tmp_path: Path) -> None:
     digest = hashlib.sha256(WHEEL.read_bytes()).hexdigest()
     artifact = Artifact("wheel", "w", "1", f"https://h.example.invalid/{WHEEL.name}", digest)
-    row = package_facts(artifact, WHEEL, tree_path="x/y")
-    assert (row.size, row.path, row.sha256) == (WHEEL.stat().st_size, "x/y", digest)
+    store = Store(tmp_path)
+    store.path(artifact.url).parent.mkdir(parents=True)
+    store.path(artifact.url).write_bytes(WHEEL.read_bytes())
+    (row,) = environment_entry(EnvironmentLock("e", (), "linux-64", (artifact,)), store).packages
+    path = f".pkg-cache/mirror/h.example.invalid/{WHEEL.name}"
+    assert (row.size, row.path, row.sha256) == (WHEEL.stat().st_size, path, digest)
     assert row.installed_bytes > row.size and row.inodes > 10
 
 

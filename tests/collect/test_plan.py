@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import resource
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bundler.artifact import Artifact
+from bundler.collect.network import open_network
 from bundler.collect.plan import ModelListing, Plan, make_plan
-from bundler.collect.session import open_session
 from bundler.store import Store
 from bundler.workspace import EnvironmentLock, Workspace, required_environments
 from tests.collect.conftest import content, sha
@@ -29,7 +30,7 @@ def test_the_real_environments(tmp_path: Path) -> None:
     assert {name: (one.count("conda"), one.count("wheel")) for name, one in by_name.items()} == {
         "default": (60, 162),
         "cu128": (60, 162),
-        "bundler": (25, 31),
+        "bundler": (25, 36),
     }
     text = (PROJECT / "pixi.lock").read_text()
     for one in plan.environments:
@@ -48,12 +49,34 @@ def test_the_real_environments(tmp_path: Path) -> None:
 
 def test_it_takes_little_time(tmp_path: Path) -> None:
     """The goal is 1 s for a lock of 160 packages and a model of 1,000 files; this counts CPU time only."""
-    model = ModelListing("m", "folder", 1000, 10**12, 0, tmp_path)
+    model = listed(tmp_path, files=1000, size=10**12)
     before = resource.getrusage(resource.RUSAGE_SELF)
     plan = make_plan([Workspace.load(PROJECT).environment("cu128")], Store(tmp_path), models=[model])
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert plan.files == 1222
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.0
+
+
+def listed(
+    place: Path,
+    *,
+    size: int,
+    files: int = 3,
+    missing: int | None = None,
+    streamed: bool = False,
+    advice: tuple[str, ...] = (),
+) -> ModelListing:
+    return ModelListing(
+        name="m",
+        origin="folder",
+        revision=None,
+        files=files,
+        size=size,
+        missing=size if missing is None else missing,
+        streamed=streamed,
+        place=place,
+        advice=advice,
+    )
 
 
 def small(server: FileServer, count: int = 4) -> EnvironmentLock:
@@ -74,7 +97,7 @@ def test_totals(server: FileServer, tmp_path: Path) -> None:
     damaged = store.path(environment.artifacts[1].url)
     damaged.write_bytes(b"\0" * 1001)
     store.table("rates").update({"download": 1000})
-    model = ModelListing("m", "folder", 3, 5000, 1000, tmp_path, advice=("8 × 141 GB", "more"))
+    model = listed(tmp_path, size=5000, missing=4000, advice=("8 × 141 GB", "more"))
     plan = make_plan([environment, environment], store, models=[model])
     assert plan.files == 4 + 3
     assert plan.size == 1000 + 1001 + 1003 + 5000, "p2's size is unknown"
@@ -83,13 +106,13 @@ def test_totals(server: FileServer, tmp_path: Path) -> None:
     assert plan.seconds == plan.missing_size / 1000
     assert [one.present for one in plan.environments[0].artifacts] == [True, False, False, False]
     assert plan.target[0] == "m: 8 × 141 GB"
-    with open_session(None) as session:
-        asked = make_plan([environment], store, session=session)
+    with closing(open_network(None)) as network:
+        asked = make_plan([environment], store, network=network)
     assert asked.unknown_sizes == 0 and asked.missing_size == 1001 + 1002 + 1003
 
 
 def test_space_is_added_up_by_file_system(server: FileServer, tmp_path: Path) -> None:
-    model = ModelListing("m", "folder", 3, 10**18, 0, tmp_path / "weights")
+    model = listed(tmp_path / "weights", size=10**18)
     plan = make_plan([small(server)], Store(tmp_path / "store"), models=[model], output=tmp_path / "bundles")
     (space,) = plan.space
     assert space.purposes == ("the store", "the weights of m", "the bundle (at least)")
@@ -117,7 +140,7 @@ def test_a_streamed_model_is_downloaded_and_takes_no_room_beside_the_bundle(tmp_
     """`pack --stream --dry-run` must not say that hundreds of gigabytes are here already."""
     from bundler.cli.plan_text import plan_text
 
-    model = ModelListing("m", "modelscope:A/m", 3, 10**9, 0, tmp_path / "weights", streamed=True)
+    model = listed(tmp_path / "weights", size=10**9, streamed=True)
     plan = make_plan([], Store(tmp_path / "store"), models=[model], output=tmp_path / "bundles")
     assert plan.missing_size == 10**9
     (space,) = plan.space

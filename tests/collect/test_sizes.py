@@ -5,10 +5,11 @@ from __future__ import annotations
 import socketserver
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from bundler.artifact import Artifact
-from bundler.collect.session import open_session
+from bundler.collect.network import open_network
 from bundler.collect.sizes import ask_sizes, known_sizes
 from bundler.store import Store
 from tests.support.fileserver import Redirect, Status
@@ -26,8 +27,8 @@ def make(server: FileServer, count: int) -> list[Artifact]:
 
 
 def ask(artifacts: list[Artifact], store: Store, patience: float = 10.0) -> list[int | None]:
-    with open_session(None) as session:
-        found = ask_sizes(artifacts, store, session, patience=patience)
+    with closing(open_network(None)) as network:
+        found = ask_sizes(artifacts, store, network, patience=patience)
     return [found.get(artifact.url) for artifact in artifacts]
 
 

@@ -24,6 +24,9 @@ def do(task: InnerTask, outer: OuterSide) -> list[int] | None:
         raise ValueError("it failed\nin two lines")
     if task.what == "die":
         os.kill(os.getpid(), 9)
+    if task.what == "fail after it":
+        outer.give([1, 2])
+        raise ValueError("it failed\nin two lines")
     return None if task.what == "silent" else [1, 2]
 
 

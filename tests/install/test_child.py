@@ -47,7 +47,12 @@ def test_progress_news_and_the_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("what", "code", "said"),
-    [("fail", 1, [*NEWS, "ValueError: it failed", "in two lines"]), ("die", -9, NEWS), ("silent", 0, NEWS)],
+    [
+        ("fail", 1, [*NEWS, "ValueError: it failed", "in two lines"]),
+        ("fail after it", 1, [*NEWS, "ValueError: it failed", "in two lines"]),
+        ("die", -9, NEWS),
+        ("silent", 0, NEWS),
+    ],
 )
 def test_without_an_answer_its_end_is_told(what: str, code: int, said: list[str], tmp_path: Path) -> None:
     answer, ended = ask(what, tmp_path, Heard())

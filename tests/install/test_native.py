@@ -317,3 +317,15 @@ def test_a_second_install_waits_for_the_first_and_for_its_children(tmp_path: Pat
     with one_at_a_time(caches, Saying()):
         pass
     assert len(said) == 1
+
+
+def test_an_end_without_an_answer_is_an_error(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexit 0\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(silent))
+    with pytest.raises(InstallError, match="rattler ended without an answer"):
+        install(stage, "extra")
+    assert not is_finished(stage.root, stage.environments("extra")[0])

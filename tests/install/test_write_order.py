@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from bundler.cli.main import bundler_command
+from bundler.install.native import MARK
 from bundler.installation import RECEIPT
 from tests.install.test_install_command import installation
 from tests.support.disk import WatchedDisk
@@ -33,5 +34,8 @@ def test_the_receipt_is_synced_and_comes_last(
     assert names.count(RECEIPT) == 2
     assert names[0] == names[-1] == RECEIPT
     disk.check_names(besides={name for name in names if name != RECEIPT})
+    written, finished = disk.events[disk.last(RECEIPT)], disk.events[disk.last(f".pixi/envs/extra/{MARK}")]
+    assert (written.torn, written.unnamed) == ((), ()), "the receipt came before what it names was synced"
+    assert not [path for path in finished.torn if path.startswith(".pixi/envs/extra/")]
     receipt = json.loads((installation.root / RECEIPT).read_bytes())
     assert [one["name"] for one in receipt["environments"]] == ["extra"]

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bundler.common import durable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -27,7 +29,7 @@ class Event:
     """A step that a power cut could come after."""
 
     kind: str
-    """``sync``, ``sync folder``, ``make folder``, ``name``, ``write`` or ``append``."""
+    """``sync``, ``sync folder``, ``sync all``, ``make folder``, ``name``, ``write`` or ``append``."""
     path: str
     """Below the watched folder; a ``name``'s new one."""
     torn: tuple[str, ...]
@@ -57,6 +59,7 @@ class WatchedDisk:
         ):
             monkeypatch.setattr(os, name, wrap(getattr(os, name)))
         monkeypatch.setattr(io, "open", self._open(io.open))
+        monkeypatch.setattr(durable.LIBC, "syncfs", self._sync_all(durable.LIBC.syncfs))
 
     def names(self) -> list[str]:
         """Return what got its name, in order, and still has it."""
@@ -166,6 +169,18 @@ class WatchedDisk:
                 self._add("sync", path)
 
         return fsync
+
+    def _sync_all(self, real: Callable[[int], int]) -> Callable[[int], int]:
+        def syncfs(folder: int) -> int:
+            with self._lock:
+                result = real(folder)
+                contents = self._contents()
+                self._durable |= dict(contents.values())
+                self._listed |= {*contents}
+                self._add("sync all", self._below(_path_of(folder)) or "")
+                return result
+
+        return syncfs
 
     def _name(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def name(source: Any, target: Any, **options: Any) -> None:

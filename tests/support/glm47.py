@@ -7,6 +7,7 @@ import struct
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from bundler.collect.models.completeness import Reader
 from tests.support.tinymodel import Shape, Tensor, tensors
 
 if TYPE_CHECKING:
@@ -55,10 +56,8 @@ def glm_tensors() -> Iterator[Tensor]:
         yield Tensor(f"model.layers.{last}.{name}.weight", shape)
 
 
-class ShapeReader:
+class ShapeReader(Reader):
     """A model of hundreds of gigabytes whose headers alone exist."""
-
-    where = "GLM-4.7 by its shape"
 
     def __init__(self, *, fp8: bool = False) -> None:
         """Lay the tensors out in shards; in FP8 the projections take a byte, with a scale a row."""
@@ -70,6 +69,8 @@ class ShapeReader:
         self._sizes: dict[str, int] = {}
         self.requested = 0
         self._lay_out([row for tensor in glm_tensors() for row in _rows(tensor, fp8)])
+        sizes = {**self._sizes, **{name: len(data) for name, data in self._small.items()}}
+        super().__init__("GLM-4.7 by its shape", sizes, self._read)
 
     def _lay_out(self, rows: list[tuple[str, str, tuple[int, ...], int]]) -> None:
         share = -(-len(rows) // SHARDS)
@@ -86,14 +87,7 @@ class ShapeReader:
             self._sizes[name] = len(self._heads[name]) + end
         self._small["model.safetensors.index.json"] = json.dumps({"weight_map": places}).encode()
 
-    def sizes(self) -> dict[str, int]:
-        """Return the sizes as a hub would list them."""
-        return {**self._sizes, **{name: len(data) for name, data in self._small.items()}}
-
-    def interrupt(self) -> None:
-        """Do nothing: nothing is waited for."""
-
-    def read(self, path: str, offset: int, length: int) -> bytes:
+    def _read(self, path: str, offset: int, length: int) -> bytes:
         """Return bytes of a small file or a header; there are no others."""
         self.requested += length
         return (self._small.get(path) or self._heads[path])[offset : offset + length]

@@ -34,16 +34,19 @@ class Wheel:
     requires_python: str | None
 
 
-def resolve(requirements: Sequence[str], python_version: str) -> list[Wheel]:
+def resolve(requirements: Sequence[str], python_version: str, interpreter: Path | None = None) -> list[Wheel]:
     """Resolve requirements to wheels, in the order of their names.
 
     :param python_version: ``3.11.7``: the interpreter they are for.
+    :param interpreter: one of that version; ``None``: the one that runs.
     :raises RuntimeError: uv found no solution or no index; its own words are in the message.
     """
     with tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch) / "pylock.toml"
-        _compile(requirements, python_version, "--format", "pylock.toml", "--output-file", str(lock))
-        metadata = _metadata(lock, Path(scratch) / "target", python_version)
+        compile_requirements(
+            requirements, python_version, "--format", "pylock.toml", "--output-file", str(lock)
+        )
+        metadata = _metadata(lock, Path(scratch) / "target", python_version, interpreter)
         packages = tomllib.loads(lock.read_text())["packages"]
     index = default_index(python_version)
     return [_wheel(package, metadata[package["name"]], index) for package in packages]
@@ -51,7 +54,7 @@ def resolve(requirements: Sequence[str], python_version: str) -> list[Wheel]:
 
 def default_index(python_version: str) -> str:
     """Return the address of the index that uv asks where nobody names another."""
-    answer = _compile(["pip"], python_version, "--emit-index-url", "--no-annotate", "--no-header")
+    answer = compile_requirements(["pip"], python_version, "--emit-index-url", "--no-annotate", "--no-header")
     line = next(line for line in answer.splitlines() if line.startswith("--index-url "))
     return line.removeprefix("--index-url ").strip()
 
@@ -70,15 +73,20 @@ def _wheel(package: dict[str, Any], headers: Any, index: str) -> Wheel:
     )
 
 
-def _compile(requirements: Sequence[str], python_version: str, *words: str) -> str:
+def compile_requirements(requirements: Sequence[str], python_version: str, *words: str) -> str:
+    """Have uv resolve requirements to wheels, with more words of ``uv pip compile``; return what it prints.
+
+    :raises RuntimeError: it found no solution or no index.
+    """
     target = ["--python-platform", PLATFORM, "--python-version", python_version]
     run = ["pip", "compile", "-", "--quiet", "--only-binary", ":all:", *target, *words]
     return _uv(run, "\n".join(requirements))
 
 
-def _metadata(lock: Path, target: Path, python_version: str) -> dict[str, Any]:
+def _metadata(lock: Path, target: Path, python_version: str, interpreter: Path | None) -> dict[str, Any]:
     """Install the wheels into a scratch folder and read what they say of themselves."""
-    host = ["--python", sys.executable, "--python-platform", PLATFORM, "--python-version", python_version]
+    python = str(interpreter or sys.executable)
+    host = ["--python", python, "--python-platform", PLATFORM, "--python-version", python_version]
     run = ["pip", "install", "--quiet", "--no-deps", "--preview-features", "pylock", *host]
     _uv([*run, "--target", str(target), "-r", str(lock)])
     found = {}

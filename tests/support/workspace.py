@@ -141,13 +141,19 @@ def manifest_text(made: DemoWorkspace, index: str) -> str:
         lines += [f'{name} = "{f"{short}.*" if name == "python" else "*"}"' for name in wish.conda]
         if wish.wheels:
             lines += ["", f"[feature.{wish.feature}.pypi-dependencies]"]
-            lines += [f'{name} = "*"' for name in wish.wheels]
+            lines += [_stated(requirement) for requirement in wish.wheels]
     lines += ["", "[environments]"]
     lines += [
         f'{wish.name} = {{ features = ["{wish.feature}"], no-default-feature = true }}'
         for wish in made.environments
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stated(requirement: str) -> str:
+    """Return a requirement, ``NAME`` or ``NAME==VERSION``, as a line of ``pypi-dependencies``."""
+    name, pinned, version = requirement.partition("==")
+    return f'{name} = "{pinned}{version}"' if pinned else f'{name} = "*"'
 
 
 def lock_document(made: DemoWorkspace, index: str, lock_version: int) -> dict[str, Any]:

@@ -8,26 +8,30 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bundler.collect.models import config as configs
 from bundler.collect.models.listing import PICKLES
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.threads import each
 from bundler.errors import DamagedError
-from bundler.model import ModelFacts
 from bundler.safetensors import Header, read_header
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
-    from bundler.collect.models.readers import Reader
-    from bundler.model import ModelSpec
+    from bundler.collect.models.listing import Listing
+    from bundler.model import ModelFacts, ModelSpec
 
 JSON_LIMIT = 256 << 20
 """No JSON file of a model is longer, in bytes; a longer one is not read."""
+READERS = 8
+"""Shards' headers that are read at once."""
 SHOWN = 12
 """Findings of one kind that are listed before the rest is counted."""
 
@@ -36,11 +40,37 @@ _LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)
 
 
 @dataclass
+class Reader:
+    """Sizes of all files, and bytes of any."""
+
+    where: str
+    """The place, for messages."""
+    sizes: Mapping[str, int]
+    """Bytes of each file, by its path."""
+    read: Callable[[str, int, int], bytes]
+    """Returns so many bytes of a file from a place on; fewer at its end."""
+    interrupt: Callable[[], None] = lambda: None
+    """Ends every reading now, also one that waits for a host."""
+
+
+def folder_reader(root: Path, listing: Listing) -> Reader:
+    """Return how a folder is read: the files that a listing wants, as far as they are there."""
+
+    def read(path: str, offset: int, length: int) -> bytes:
+        with (root / path).open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    there = [file.path for file in listing.files if (root / file.path).exists()]
+    return Reader(str(root), {path: (root / path).stat().st_size for path in there}, read)
+
+
+@dataclass
 class _Proof:
     """One proof under way: what was read, and all that is wrong."""
 
     reader: Reader
-    sizes: dict[str, int]
+    sizes: Mapping[str, int]
     allow_pickle: bool
     findings: list[str] = field(default_factory=list)
     headers: dict[str, Header] = field(default_factory=dict)
@@ -62,28 +92,25 @@ class _Proof:
         try:
             data = self.reader.read(path, 0, self.sizes[path])
             return msgspec.json.decode(data, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        except BROKEN_JSON as problem:
             finding = f"{path} is not a JSON object: {problem}"
             if finding not in self.findings:
                 self.findings.append(finding)
             return {}
 
 
-def prove(
-    reader: Reader, *, spec: ModelSpec | None = None, allow_pickle: bool = False, jobs: int = 8
-) -> ModelFacts:
+def prove(reader: Reader, *, spec: ModelSpec | None = None, allow_pickle: bool = False) -> ModelFacts:
     """Prove a model complete and derive its facts.
 
     :param spec: the model's manifest: where it says that the model calls tools or reasons, a chat template
         must be there.
     :param allow_pickle: accept a checkpoint of pickles, of which nothing can be proved.
-    :param jobs: how many shards' headers are read at once.
     :raises DamagedError: naming everything that is missing, cut off or contradicts itself, all at once.
     :raises FetchError: a hub failed while it was read.
     """
-    proof = _Proof(reader, reader.sizes(), allow_pickle)
+    proof = _Proof(reader, reader.sizes, allow_pickle)
     config = _check_config(proof)
-    maps = _check_weights(proof, config, jobs)
+    maps = _check_weights(proof, config)
     code = _check_code(proof)
     template = _check_tokenizer(proof, spec)
     if proof.findings:
@@ -105,7 +132,7 @@ def _check_config(proof: _Proof) -> dict[str, Any]:
     return config
 
 
-def _check_weights(proof: _Proof, config: dict[str, Any], jobs: int) -> list[str]:
+def _check_weights(proof: _Proof, config: dict[str, Any]) -> list[str]:
     """Check shards, index and pickles; return the shards that SGLang loads."""
     shards = sorted(path for path in proof.sizes if path.endswith(".safetensors"))
     pickles = sorted(path for path in proof.sizes if path.endswith(PICKLES))
@@ -119,7 +146,7 @@ def _check_weights(proof: _Proof, config: dict[str, Any], jobs: int) -> list[str
         elif not pickles:
             proof.findings.append("there are no weights: no *.safetensors")
         return []
-    _read_headers(proof, shards, jobs)
+    _read_headers(proof, shards)
     mapped = [name for index in indexes for name in _check_index(proof, index)]
     if not indexes:
         _check_numbers(proof, shards)
@@ -127,14 +154,12 @@ def _check_weights(proof: _Proof, config: dict[str, Any], jobs: int) -> list[str
     return sorted(set(mapped)) or shards
 
 
-def _read_headers(proof: _Proof, shards: list[str], jobs: int) -> None:
+def _read_headers(proof: _Proof, shards: list[str]) -> None:
     found: dict[str, Header | DamagedError] = {}
 
     def read(path: str, _: threading.Event) -> tuple[str, Header | DamagedError]:
         try:
-            return path, read_header(
-                lambda offset, length: proof.reader.read(path, offset, length), proof.sizes[path], path
-            )
+            return path, read_header(partial(proof.reader.read, path), proof.sizes[path], path)
         except DamagedError as problem:
             return path, problem
 
@@ -142,7 +167,7 @@ def _read_headers(proof: _Proof, shards: list[str], jobs: int) -> None:
         if len(found) < len(shards):
             proof.reader.interrupt()
 
-    for path, result in each(read, shards, threads=max(1, jobs), on_stop=interrupt):
+    for path, result in each(read, shards, threads=READERS, on_stop=interrupt):
         found[path] = result
     for path in shards:
         result = found[path]
@@ -184,7 +209,8 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
     )
     proof.say(
         (
-            f"{shard} holds {tensor}, which the index {_elsewhere(placed.get(tensor))}"
+            f"{shard} holds {tensor}, which the index "
+            + (f"puts into {placed[tensor]}" if tensor in placed else "doesn't know")
             for shard in sorted(held)
             for tensor in sorted(held[shard])
             if placed.get(tensor) != shard
@@ -194,25 +220,19 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
     return sorted(named)
 
 
-def _elsewhere(shard: str | None) -> str:
-    return "doesn't know" if shard is None else f"puts into {shard}"
-
-
 def _check_numbers(proof: _Proof, shards: list[str]) -> None:
     """Without an index, the numbers in the shards' names tell which are missing."""
-    for shard in shards:
-        match = _NUMBERED.fullmatch(shard)
-        if match is None:
-            continue
-        wanted = (
-            f"{match['stem']}-{number:05}-of-{match['count']}.safetensors"
-            for number in range(1, int(match["count"]) + 1)
-        )
-        proof.say((f"{name} is missing" for name in wanted if name not in proof.sizes), "missing shards")
-        proof.findings.append(
-            "model.safetensors.index.json is missing, though the weights are in numbered shards"
-        )
+    match = next(filter(None, map(_NUMBERED.fullmatch, shards)), None)
+    if match is None:
         return
+    wanted = (
+        f"{match['stem']}-{number:05}-of-{match['count']}.safetensors"
+        for number in range(1, int(match["count"]) + 1)
+    )
+    proof.say((f"{name} is missing" for name in wanted if name not in proof.sizes), "missing shards")
+    proof.findings.append(
+        "model.safetensors.index.json is missing, though the weights are in numbered shards"
+    )
 
 
 def _check_layers(proof: _Proof, layers: int | None) -> None:
@@ -277,21 +297,13 @@ def _facts(
         if match and shape.layers is not None and int(match[1]) >= shape.layers:
             draft += tensor.size
     pickled = sum(size for path, size in proof.sizes.items() if path.endswith(PICKLES))
-    return ModelFacts(
-        architecture=shape.architecture,
+    return msgspec.structs.replace(
+        shape,
         dtype=by_dtype.most_common(1)[0][0] if by_dtype else None,
-        quantization=shape.quantization,
         weight_bytes=sum(tensor.size for tensor in tensors) or pickled,
         draft_weight_bytes=draft,
         parameters=sum(tensor.elements for tensor in tensors) or None,
         shards=len(loaded),
-        layers=shape.layers,
-        attention_heads=shape.attention_heads,
-        kv_heads=shape.kv_heads,
-        experts=shape.experts,
-        kv_bytes_per_token=shape.kv_bytes_per_token,
-        context_length=shape.context_length,
-        vision=shape.vision,
         chat_template=template,
         remote_code=code,
         license=_license(proof),

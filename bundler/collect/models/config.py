@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from bundler.model import ModelFacts
 
 _DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "half": 2, "float32": 4, "float": 4}
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -19,28 +20,14 @@ AUTO_MAP_FILES = (
 """The files whose ``auto_map`` names Python code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The figures of a config that facts are derived from; each ``None`` where it doesn't say."""
-
-    architecture: str | None
-    quantization: str | None
-    layers: int | None
-    attention_heads: int | None
-    kv_heads: int | None
-    experts: int | None
-    kv_bytes_per_token: int | None
-    context_length: int | None
-    vision: bool
-
-
-def read_shape(config: dict[str, Any]) -> Shape:
-    """Return a config's figures; the language model's, where the config nests it."""
+def read_shape(config: dict[str, Any]) -> ModelFacts:
+    """Return the facts that a config tells; the language model's, where the config nests it."""
     text = _text_config(config)
     heads = _count(text, "num_attention_heads", "n_head")
+    names = config.get("architectures")
     latent = _count(text, "kv_lora_rank") is not None
-    return Shape(
-        architecture=_first_word(config.get("architectures")),
+    return ModelFacts(
+        architecture=names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None,
         quantization=_quantization(config, text),
         layers=_count(text, "num_hidden_layers", "n_layer"),
         attention_heads=heads,
@@ -66,10 +53,6 @@ def _count(config: dict[str, Any], *keys: str) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return None
-
-
-def _first_word(value: object) -> str | None:
-    return value[0] if isinstance(value, list) and value and isinstance(value[0], str) else None
 
 
 def _quantization(config: dict[str, Any], text: dict[str, Any]) -> str | None:

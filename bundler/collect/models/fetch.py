@@ -53,20 +53,13 @@ class ModelFetch:
         return self.weights / STATE / "partial" / self.name
 
     def run(self, files: tuple[ListedFile, ...], reporter: Reporter, jobs: int) -> None:
-        """Bring every file to the disk.
-
-        :raises BundlerError: the first failure; what is whole or partly there is kept.
-        """
+        """Bring every file to the disk; after a failure, what is whole or partly there is kept."""
         (self.weights / STATE).mkdir(parents=True, exist_ok=True)
         with locked(self.weights / STATE / f"{self.name}.lock", self._busy):
-            check_room(
-                self.weights,
-                sum(file.size - self._have(file) for file in files),
-                self.name,
-                "make room, make weights a link to a larger disk, or pack with --stream",
-            )
-            done = sum(self._have(file) for file in files)
-            with reporter.phase(f"fetch {self.name}", sum(file.size for file in files), done=done) as meter:
+            size, done = sum(file.size for file in files), sum(self._have(file) for file in files)
+            hint = "make room, make weights a link to a larger disk, or pack with --stream"
+            check_room(self.weights, size - done, self.name, hint)
+            with reporter.phase(f"fetch {self.name}", size, done=done) as meter:
                 self._bring(files, meter, jobs)
             shutil.rmtree(self._growing, ignore_errors=True)
 

@@ -6,11 +6,10 @@ import os
 import stat
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from bundler.archive.member import FileSource
-from bundler.collect.models.listing import ListedFile, Listing, check_paths, is_wanted, select
-from bundler.collect.models.readers import FolderReader
+from bundler.collect.models.listing import ListedFile, Listing, is_wanted, select
 from bundler.collect.models.source import JOBS
 from bundler.common.progress import SILENT
 from bundler.errors import DamagedError, InputError
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.archive.member import Source
-    from bundler.collect.models.readers import Reader
     from bundler.common.progress import Reporter
     from bundler.model import FileSelection, ModelSpec
 
@@ -34,16 +32,13 @@ class FolderSource:
     allow_pickle: bool = False
     origin: str = field(default="folder", init=False)
 
+    @cached_property
     def listing(self) -> Listing:
-        """Return the wanted files; links are followed once, and none out of the folder.
+        """The wanted files; links are followed once, and none out of the folder.
 
         :raises InputError: there is no such folder, or it holds nothing that is wanted.
         :raises DamagedError: links that lead out or nowhere, and things that are no files.
         """
-        return self._listing
-
-    @cached_property
-    def _listing(self) -> Listing:
         if not self.folder.is_dir():
             raise InputError(
                 "there is no such model folder",
@@ -54,11 +49,12 @@ class FolderSource:
             raise InputError(
                 "the model's folder is empty", where=self.folder, hint="name the one that holds config.json"
             )
-        listing = select(
-            Listing(scan(self.folder, self.spec.files)), self.spec.files, allow_pickle=self.allow_pickle
+        return select(
+            Listing(scan(self.folder, self.spec.files)),
+            self.spec.files,
+            where=self.folder,
+            allow_pickle=self.allow_pickle,
         )
-        check_paths((file.path for file in listing.files), self.folder)
-        return listing
 
     def missing(self, weights: Path) -> list[ListedFile]:
         """Return nothing: the files are where they are."""
@@ -72,17 +68,10 @@ class FolderSource:
 
     def members(self, weights: Path) -> dict[str, tuple[Source, str | None]]:
         """Return the files where they lie."""
-        return {file.path: (FileSource(self.folder / file.path), None) for file in self.listing().files}
+        return {file.path: (FileSource(self.folder / file.path), None) for file in self.listing.files}
 
-    def folder_reader(self, weights: Path) -> Reader:
-        """Return how the folder is read."""
-        return FolderReader(self.folder, self.listing())
-
-    def stream(self) -> tuple[Reader, dict[str, tuple[Source, str | None]]]:
-        """Refuse: there is nothing to stream.
-
-        :raises InputError: always.
-        """
+    def stream(self) -> NoReturn:
+        """Refuse, by :class:`InputError`: there is nothing to stream."""
         raise InputError(
             "a model in a folder is read where it lies: there is nothing to stream",
             where=self.folder,

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bundler.archive.member import FileSource
-from bundler.collect.client import Credentials, make_client
+from bundler.collect.client import Credentials
 from bundler.collect.faults import UnreachableError
 from bundler.collect.models.fetch import STATE, ModelFetch, hash_cache
-from bundler.collect.models.listing import ListedFile, Listing, check_paths, select
-from bundler.collect.models.readers import FolderReader
+from bundler.collect.models.listing import ListedFile, Listing, select
 from bundler.collect.models.remote import HUB_PATIENCE, Remote
 from bundler.collect.models.source import JOBS
-from bundler.collect.models.stream import RangeReader, RemoteSource, check_streamable, digest_by_git
+from bundler.collect.models.stream import RemoteSource, digested, range_reader
 from bundler.collect.network import Network
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
 from bundler.errors import BundlerError, DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bundler.archive.member import Source
-    from bundler.collect.models.readers import Reader
+    from bundler.collect.models.completeness import Reader
     from bundler.collect.models.remote import HubClient
     from bundler.collect.transfer import Patience
     from bundler.common.progress import Reporter
@@ -43,20 +42,6 @@ class _Pin(msgspec.Struct, frozen=True, kw_only=True):
     wanted: str | None
     """The revision as it was asked for."""
     commit: str | None
-
-
-def client(kind: str) -> HubClient:
-    """Return a hub's client; it is imported now and asked nothing yet.
-
-    :param kind: ``modelscope`` or ``huggingface``.
-    """
-    if kind == "modelscope":
-        from bundler.collect.models.modelscope import ModelScopeClient
-
-        return ModelScopeClient()
-    from bundler.collect.models.huggingface import HuggingFaceClient
-
-    return HuggingFaceClient()
 
 
 @dataclass(frozen=True)
@@ -74,66 +59,62 @@ class HubModel:
         """``modelscope:OWNER/NAME`` or ``huggingface:OWNER/NAME``."""
         return f"{self.client.kind}:{self.place.id}"
 
-    def listing(self) -> Listing:
-        """Return the wanted files at the commit that the revision is now.
-
-        :raises BundlerError: as :meth:`bundler.collect.models.source.ModelSource.listing`.
-        """
-        return self._listing
-
     @cached_property
-    def _listing(self) -> Listing:
+    def listing(self) -> Listing:
+        """The wanted files at the commit that the revision is now; asked once.
+
+        :raises InputError: no file of it is wanted.
+        :raises UnknownNameError: there is no such model or revision.
+        :raises FetchError: the hub failed, or wants a token.
+        :raises DamagedError: names that can't be carried.
+        """
         try:
             every = self.client.listing(self.place.id, self.place.revision)
         except UnreachableError as problem:
             if (other := self._other_hub()) is not None:
                 problem.hint = f"the manifest names another hub too: --model {other}; {problem.hint}"
             raise
-        wanted = select(every, self.spec.files, allow_pickle=self.allow_pickle)
-        check_paths((file.path for file in wanted.files), self.origin)
-        return wanted
+        return select(every, self.spec.files, where=self.origin, allow_pickle=self.allow_pickle)
 
     def _other_hub(self) -> str | None:
         """Return the words of the manifest's other hub, or ``None``."""
-        words = {
-            "modelscope": ("hf", self.spec.source.huggingface),
-            "huggingface": ("ms", self.spec.source.modelscope),
-        }
-        prefix, place = words.get(self.client.kind, ("", None))
+        sources = {"hf": self.spec.source.huggingface, "ms": self.spec.source.modelscope}
+        place = sources[self.client.other]
         if place is None:
             return None
-        return f"{prefix}:{place.id}" + (f"@{place.revision}" if place.revision else "")
+        return f"{self.client.other}:{place.id}" + (f"@{place.revision}" if place.revision else "")
 
-    @contextmanager
-    def _remote(self, jobs: int) -> Iterator[Remote]:
-        """Yield how the files are asked for, until an interrupt or the end of the work."""
-        credentials = Credentials.load()
-        with make_client(credentials, connections=jobs) as opened:
-            yield self._by(Network(opened, credentials))
-
-    def _by(self, network: Network) -> Remote:
-        return Remote(self.client, self.place.id, self.listing().revision, network, self.patience)
+    def _remote(self, jobs: int = 16) -> Remote:
+        """Return how the files are asked for; whoever asks closes its network."""
+        network = Network(Credentials.load(), jobs=jobs)
+        return Remote(self.client, self.place.id, self.listing.revision, network, self.patience)
 
     @cached_property
     def _streamed(self) -> Remote:
         """How the archive reads the files: its own end closes the connections."""
-        credentials = Credentials.load()
-        return self._by(Network(make_client(credentials), credentials))
+        return self._remote()
 
     def missing(self, weights: Path) -> list[ListedFile]:
         """Return the files that aren't below ``weights`` with their size."""
         folder = weights / self.spec.name
         return [
             file
-            for file in self.listing().files
+            for file in self.listing.files
             if not (folder / file.path).is_file() or (folder / file.path).stat().st_size != file.size
         ]
 
     def fetch(
         self, weights: Path, *, reporter: Reporter = SILENT, jobs: int = JOBS, rehash: bool = False
     ) -> Path:
-        """Bring every file into ``weights/NAME``; see :class:`bundler.collect.models.source.ModelSource`."""
-        listing = self.listing()
+        """Bring every file into ``weights/NAME``, checked against the publisher's hash; return the folder.
+
+        What is there already is reused; what an earlier run left half is gone on with.
+
+        :param rehash: read files that are there even where size and time are those of an earlier check.
+        :raises FetchError: the hub failed, after retries.
+        :raises DamagedError: the hub's bytes aren't those that it promised.
+        """
+        listing = self.listing
         if listing.left_out:
             reporter.say(f"left out, as safetensors are there: {', '.join(listing.left_out)}")
         if listing.revision is None or not re.fullmatch(r"[0-9a-f]{40}", listing.revision):
@@ -142,7 +123,8 @@ class HubModel:
                 "the files are pinned by their hashes"
             )
         self._pin(weights, reporter)
-        with self._remote(jobs) as remote:
+        remote = self._remote(jobs)
+        with closing(remote.network):
             run = ModelFetch(remote, self.spec.name, weights, hash_cache(weights), rehash)
             try:
                 run.run(listing.files, reporter, jobs)
@@ -153,10 +135,10 @@ class HubModel:
     def _changed(self) -> DamagedError | None:
         """Return what to say where the hub lists files otherwise now, or ``None``."""
         try:
-            now = set(self.client.listing(self.place.id, self.listing().revision).files)
+            now = set(self.client.listing(self.place.id, self.listing.revision).files)
         except BundlerError:
             return None
-        changed = [file for file in self.listing().files if file not in now]
+        changed = [file for file in self.listing.files if file not in now]
         if not changed:
             return None
         sizes = {file.path: file.size for file in now}
@@ -174,10 +156,10 @@ class HubModel:
     def _pin(self, weights: Path, reporter: Reporter) -> None:
         """Write down the commit, and say so where it is another than that of the last fetch."""
         path = weights / STATE / f"{self.spec.name}.json"
-        now = _Pin(origin=self.origin, wanted=self.place.revision, commit=self.listing().revision)
+        now = _Pin(origin=self.origin, wanted=self.place.revision, commit=self.listing.revision)
         try:
             before = msgspec.json.decode(path.read_bytes(), type=_Pin)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *BROKEN_JSON):
             before = now
         if (before.origin, before.wanted) == (now.origin, now.wanted) and before.commit != now.commit:
             reporter.say(
@@ -193,30 +175,16 @@ class HubModel:
         cache = hash_cache(weights)
         return {
             file.path: (FileSource(folder / file.path), file.sha256 or cache.known(folder / file.path))
-            for file in self.listing().files
+            for file in self.listing.files
         }
-
-    def folder_reader(self, weights: Path) -> Reader:
-        """Return how the fetched files are read."""
-        return FolderReader(weights / self.spec.name, self.listing())
 
     def stream(self) -> tuple[Reader, dict[str, tuple[Source, str | None]]]:
         """Return how the files are read from the hub itself.
 
-        Small files that have a git blob id only are read now, checked by it, and get their sha256 so.
-
         :raises InputError: a file without any publisher's digest.
         """
-        listing = self._with_small_files_digested()
-        check_streamable(listing, self.origin)
+        listing = digested(self._streamed, self.listing)
         sources: dict[str, tuple[Source, str | None]] = {
             file.path: (RemoteSource(self._streamed, file), file.sha256) for file in listing.files
         }
-        return RangeReader(self._streamed, listing), sources
-
-    def _with_small_files_digested(self) -> Listing:
-        files = tuple(
-            replace(file, sha256=digest_by_git(self._streamed, file)) if file.git_sha1 else file
-            for file in self.listing().files
-        )
-        return replace(self.listing(), files=files)
+        return range_reader(self._streamed, listing), sources

@@ -11,56 +11,51 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from bundler.collect.client import Credentials, make_client
-from bundler.collect.faults import PASSING, UnreachableError, retry_after, root_cause
+from bundler.collect.faults import PASSING, retry_after
 from bundler.collect.models.listing import ListedFile, Listing
-from bundler.collect.models.remote import LISTING_PATIENCE, LISTING_SECONDS, check_tokens, no_listing, no_size
-from bundler.collect.transfer import AGAIN
-from bundler.errors import BundlerError, FetchError, UnknownNameError
+from bundler.collect.models.remote import LISTING_PATIENCE, LISTING_SECONDS, Fault, HubClient
+from bundler.errors import BundlerError, FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import httpx2
 
 
-class HuggingFaceClient:
+class HuggingFaceClient(HubClient):
     """Hugging Face's listings and files."""
 
     kind = "huggingface"
     title = "Hugging Face"
+    branch = "main"
+    tokens = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+    login = "hf auth login"
+    variable = "HF_ENDPOINT"
+    other = "ms"
 
     @property
-    def _endpoint(self) -> str:
+    def endpoint(self) -> str:
+        """The hub's address."""
         return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
     @property
     def _api(self) -> Any:
         from huggingface_hub import HfApi
 
-        return HfApi(endpoint=self._endpoint, library_name="bundler")
+        return HfApi(endpoint=self.endpoint, library_name="bundler")
 
     def listing(self, model: str, revision: str | None) -> Listing:
-        """Return all files at a revision, resolved to a commit.
-
-        :raises FetchError: it failed, or wants a token.
-        :raises UnknownNameError: no such model or revision.
-        """
-        check_tokens("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+        """Return all files at a revision, resolved to a commit."""
+        self.check_tokens()
         info = self._info(model, revision)
         files = []
         for sibling in info.siblings or ():
             large = sibling.lfs
             size = large.size if large else sibling.size
             if size is None:
-                raise no_size(self.title, sibling.rfilename, self._endpoint)
-            files.append(
-                ListedFile(
-                    path=sibling.rfilename,
-                    size=int(size),
-                    sha256=large.sha256 if large else None,
-                    git_sha1=None if large else sibling.blob_id,
-                )
-            )
+                raise self.no_size(sibling.rfilename)
+            digests = (large.sha256, None) if large else (None, sibling.blob_id)
+            files.append(ListedFile(sibling.rfilename, int(size), *digests))
         return Listing(tuple(sorted(files)), info.sha or revision)
 
     def _info(self, model: str, revision: str | None) -> Any:
@@ -71,7 +66,7 @@ class HuggingFaceClient:
         if constants.is_offline_mode():
             raise FetchError("Hugging Face's client is told to stay offline", hint="unset HF_HUB_OFFLINE")
         # Its own client would know of other certificates and proxies than the downloads.
-        set_client_factory(_make_client)
+        set_client_factory(lambda: make_client(Credentials.load()))
         patience, stop = LISTING_PATIENCE, threading.Event()
         for failures in range(1, patience.attempts + 1):
             try:
@@ -85,10 +80,10 @@ class HuggingFaceClient:
                 patience.wait(failures, retry_after(problem.response), stop)
             except (httpx2.HTTPError, OSError) as problem:
                 if failures == patience.attempts:
-                    raise self._unreachable(problem) from problem
+                    raise self.unreachable(problem) from problem
                 patience.wait(failures, None, stop)
             except (ValueError, TypeError, AttributeError, LookupError) as problem:
-                raise no_listing(self.title, self._endpoint) from problem
+                raise self.no_listing() from problem
         raise AssertionError
 
     def address(self, model: str, revision: str | None, path: str) -> tuple[str, Mapping[str, str]]:
@@ -96,7 +91,7 @@ class HuggingFaceClient:
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers
 
-        url = hf_hub_url(model, path, revision=revision, endpoint=self._endpoint)
+        url = hf_hub_url(model, path, revision=revision, endpoint=self.endpoint)
         return url, build_hf_headers(library_name="bundler")
 
     def explained(self, answer: httpx2.Response, model: str, revision: str | None, path: str) -> BundlerError:
@@ -108,71 +103,28 @@ class HuggingFaceClient:
             hf_raise_for_status(answer)
         except HfHubHTTPError as problem:
             return self._explained(problem, model, revision, path)
-        return FetchError(f"Hugging Face answered {answer.status_code}", where=str(answer.url), hint=AGAIN)
+        return self.explain("failed", model, revision, path, str(answer.status_code))
 
     def _explained(self, problem: Any, model: str, revision: str | None, path: str = "") -> BundlerError:
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
         status = problem.response.status_code
-        where = f"{self._endpoint} {model}@{revision or 'main'} {path}".rstrip()
+        said = str(status)
+        fault: Fault = "failed"
         if isinstance(problem, GatedRepoError):
-            return self._gated(model, status, where)
-        if isinstance(problem, RevisionNotFoundError):
-            return UnknownNameError(
-                f"Hugging Face has no revision {revision!r} of {model} "
-                "(it may have been removed or rewritten)",
-                where=where,
-                hint="name a branch, tag or commit that is there, or leave the revision out",
-            )
-        if isinstance(problem, RepositoryNotFoundError):
-            return self._no_model(model, where)
-        if status in (401, 403):
-            return FetchError(
-                f"Hugging Face, or a proxy before it, refuses {model} ({status})",
-                where=where,
-                hint="a token that may read it goes into HF_TOKEN, or `hf auth login`; "
-                "HTTPS_PROXY and NO_PROXY say which way is taken",
-            )
-        if status == 404 and path:
-            return FetchError(
-                f"{path} is no longer on Hugging Face at this revision",
-                where=where,
-                hint="run the same command again: it lists the files anew",
-            )
-        return FetchError(
-            f"Hugging Face failed: {status} {problem.response.reason_phrase}",
-            where=where,
-            hint=AGAIN,
-        )
+            fault = "gated"
+        elif isinstance(problem, RevisionNotFoundError):
+            fault = "no revision"
+        elif isinstance(problem, RepositoryNotFoundError):
+            fault = "no model"
+        elif status in (401, 403):
+            fault = "refused"
+        elif status == 404 and path:
+            fault = "no file"
+        else:
+            said = f"{status} {problem.response.reason_phrase}"
+        return self.explain(fault, model, revision, path, said)
 
-    def _gated(self, model: str, status: int, where: str) -> FetchError:
-        return FetchError(
-            f"Hugging Face won't give {model} without a token that may read it ({status})",
-            where=where,
-            hint=f"accept the terms on {self._endpoint}/{model}, then `hf auth login`, "
-            "or put the token into HF_TOKEN",
-        )
-
-    def _no_model(self, model: str, where: str) -> UnknownNameError:
-        try:
-            near = [str(one.id) for one in self._api.list_models(search=model.rpartition("/")[2], limit=5)]
-        except Exception:  # only a suggestion is lost
-            near = []
-        return UnknownNameError(
-            f"Hugging Face has no model {model}" + (f"; there are {', '.join(near)}" if near else ""),
-            where=where,
-            hint="check the id; a private model needs a token in HF_TOKEN, which may read it; "
-            "--model ms:OWNER/NAME asks the other hub",
-        )
-
-    def _unreachable(self, problem: Exception) -> FetchError:
-        return UnreachableError(
-            f"Hugging Face can't be reached ({root_cause(problem)})",
-            where=self._endpoint,
-            hint="check the network and the proxy variables; HF_ENDPOINT names another endpoint; "
-            "a model that was fetched before packs from its folder: --model weights/NAME",
-        )
-
-
-def _make_client() -> httpx2.Client:
-    return make_client(Credentials.load())
+    def near(self, model: str) -> Iterable[object]:
+        """Return ids of models that are called alike."""
+        return [one.id for one in self._api.list_models(search=model.rpartition("/")[2], limit=5)]

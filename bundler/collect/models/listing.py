@@ -65,12 +65,17 @@ class Listing:
         return {file.path: file.size for file in self.files}
 
 
-def select(listing: Listing, selection: FileSelection, *, allow_pickle: bool = False) -> Listing:
+def select(
+    listing: Listing, selection: FileSelection, *, where: object, allow_pickle: bool = False
+) -> Listing:
     """Return a listing with the files that the manifest wants.
 
     Pickles beside safetensors are left out: SGLang wouldn't load them, and they would only take room.
 
+    :param where: the source, for messages.
     :raises InputError: nothing is left.
+    :raises DamagedError: naming each path that would leave the model's folder or that two systems read
+        differently.
     """
     wanted = [file for file in listing.files if is_wanted(file.path, selection)]
     left_out: list[str] = []
@@ -83,28 +88,7 @@ def select(listing: Listing, selection: FileSelection, *, allow_pickle: bool = F
             hint="look at files.include and files.exclude in the manifest",
             findings=[f"there is: {file.path}" for file in listing.files[:10]],
         )
-    return replace(listing, files=tuple(sorted(wanted)), left_out=tuple(sorted(left_out)))
-
-
-def is_wanted(path: str, selection: FileSelection) -> bool:
-    """Return whether the manifest wants a file; what hubs and their clients leave beside is never wanted."""
-    if any(matches(path, pattern) for pattern in NEVER):
-        return False
-    included = any(matches(path, pattern) for pattern in selection.include)
-    return included and not any(matches(path, pattern) for pattern in selection.exclude)
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Return whether a path matches a glob pattern, of the whole path or of its last part."""
-    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path.rsplit("/", 1)[-1], pattern)
-
-
-def check_paths(paths: Iterable[str], where: object) -> None:
-    """Refuse a listing with paths that would leave the model's folder or that two systems read differently.
-
-    :raises DamagedError: naming each of them.
-    """
-    findings = [f"{path!r}" for path in paths if not _safe(path)]
+    findings = [f"{file.path!r}" for file in sorted(wanted) if not _safe(file.path)]
     if findings:
         raise DamagedError(
             "the source lists files that can't be carried: they point outside, or their names are unsafe",
@@ -112,15 +96,22 @@ def check_paths(paths: Iterable[str], where: object) -> None:
             hint="exclude them in the manifest's files.exclude, or ask the publisher",
             findings=findings[:20],
         )
+    return replace(listing, files=tuple(sorted(wanted)), left_out=tuple(sorted(left_out)))
+
+
+def is_wanted(path: str, selection: FileSelection) -> bool:
+    """Return whether the manifest wants a file; what hubs and their clients leave beside is never wanted."""
+    return _matches(path, selection.include) and not _matches(path, (*NEVER, *selection.exclude))
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    """Return whether a path matches one of glob patterns, as a whole or by its last part."""
+    names = (path, path.rpartition("/")[2])
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def _safe(path: str) -> bool:
     parts = path.split("/")
-    return (
-        bool(path)
-        and all(
-            part not in ("", ".", "..") and len(part.encode("utf-8", "surrogatepass")) <= 240
-            for part in parts
-        )
-        and not re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", path)
-    )
+    if any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 240 for part in parts):
+        return False
+    return not re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", path)

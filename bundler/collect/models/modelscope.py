@@ -15,26 +15,29 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bundler.collect.client import certificates
-from bundler.collect.faults import UnreachableError, root_cause
 from bundler.collect.models.listing import ListedFile, Listing
-from bundler.collect.models.remote import check_tokens, no_listing, no_size
-from bundler.collect.transfer import AGAIN
-from bundler.errors import BundlerError, FetchError, UnknownNameError
+from bundler.collect.models.remote import Fault, HubClient
+from bundler.errors import BundlerError, FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import httpx2
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_DEFAULT = "master"
 
 
-class ModelScopeClient:
+class ModelScopeClient(HubClient):
     """ModelScope's listings and files."""
 
     kind = "modelscope"
     title = "ModelScope"
+    branch = "master"
+    tokens = ("MODELSCOPE_API_TOKEN",)
+    login = "modelscope login"
+    variable = "MODELSCOPE_ENDPOINT"
+    pages = "/models"
+    other = "hf"
 
     def __init__(self) -> None:
         """Make a client; nothing is asked yet."""
@@ -53,6 +56,11 @@ class ModelScopeClient:
             return quiet()
 
     @property
+    def endpoint(self) -> str:
+        """The hub's address."""
+        return str(self._config.endpoint)
+
+    @property
     def _api(self) -> Any:
         """The calling thread's client: its session is not made for several threads."""
         if not hasattr(self._local, "api"):
@@ -69,14 +77,11 @@ class ModelScopeClient:
 
         ModelScope tells the commit that each file last changed in. The newest of them is the state's own
         commit, unless the last commit only removed files: so the listing at that commit is compared.
-
-        :raises FetchError: it failed, or wants a token.
-        :raises UnknownNameError: no such model or revision.
         """
-        check_tokens("MODELSCOPE_API_TOKEN")
-        wanted = revision or _DEFAULT
+        self.check_tokens()
+        wanted = revision or self.branch
         entries = self._entries(model, wanted)
-        files = _files(entries)
+        files = self._files(entries)
         if _COMMIT.fullmatch(wanted):
             return Listing(files, wanted)
         newest = max(
@@ -87,7 +92,7 @@ class ModelScopeClient:
         if newest is None:
             return Listing(files, wanted)
         try:
-            same = _files(self._entries(model, newest["Revision"])) == files
+            same = self._files(self._entries(model, newest["Revision"])) == files
         except BundlerError:
             same = False
         return Listing(files, newest["Revision"] if same else wanted)
@@ -98,22 +103,20 @@ class ModelScopeClient:
         try:
             entries = self._api.legacy.list_repo_files(model, "model", revision=revision, recursive=True)
         except NetworkError as problem:
-            raise self._unreachable(problem) from problem
+            raise self.unreachable(problem) from problem
         except HubError as problem:
             status = getattr(problem, "status_code", None)
-            raise self._explained(status, _short(problem), model, revision) from problem
-        except ValueError as problem:
-            raise no_listing(self.title, self._config.endpoint) from problem
+            said = str(getattr(problem, "message", problem)).splitlines()[0][:200]
+            raise self._explained(status, said, model, revision) from problem
+        except (ValueError, TypeError, AttributeError, LookupError) as problem:
+            raise self.no_listing() from problem
         except OSError as problem:
-            raise self._unreachable(problem) from problem
-        except (TypeError, AttributeError, LookupError) as problem:
-            raise no_listing(self.title, self._config.endpoint) from problem
+            raise self.unreachable(problem) from problem
         found = [entry for entry in entries if (entry.get("Type") or "blob") != "tree"]
         if not found:
-            where = f"{self._config.endpoint} {model}@{revision}"
             raise FetchError(
                 f"ModelScope lists no file of {model}",
-                where=where,
+                where=f"{self.endpoint} {model}@{revision}",
                 hint="check the id and the revision; a private model needs MODELSCOPE_API_TOKEN",
             )
         return found
@@ -121,7 +124,7 @@ class ModelScopeClient:
     def address(self, model: str, revision: str | None, path: str) -> tuple[str, Mapping[str, str]]:
         """Return a file's address and the headers to ask for it with."""
         legacy = self._api.legacy
-        url: str = legacy.get_download_url(model, "model", path, revision or _DEFAULT)
+        url: str = legacy.get_download_url(model, "model", path, revision or self.branch)
         headers = {"Cache-Control": "no-transform"}
         if legacy.token:
             # Older endpoints know the cookie only; neither is handed on to another host.
@@ -134,92 +137,43 @@ class ModelScopeClient:
             said = str(answer.json()["Message"]).splitlines()[0][:200]
         except (ValueError, LookupError, TypeError):
             said = answer.reason_phrase
-        return self._explained(answer.status_code, said, model, revision or _DEFAULT, path)
+        return self._explained(answer.status_code, said, model, revision, path)
 
     def _explained(
-        self, status: int | None, said: str, model: str, revision: str, path: str = ""
+        self, status: int | None, said: str, model: str, revision: str | None, path: str = ""
     ) -> BundlerError:
-        where = f"{self._config.endpoint} {model}@{revision} {path}".rstrip()
+        fault: Fault = "failed"
         if status in (401, 403):
-            return FetchError(
-                f"ModelScope won't give {model} without a token that may read it ({status})",
-                where=where,
-                hint=f"accept the terms on {self._config.endpoint}/models/{model}, then `modelscope login`, "
-                "or put the token into MODELSCOPE_API_TOKEN",
-            )
-        if status == 404:
-            return self._missing(model, revision, path, where)
-        return FetchError(
-            f"ModelScope failed: {said}" if status is None else f"ModelScope failed: {status} {said}",
-            where=where,
-            hint=AGAIN,
-        )
+            fault, said = "gated", str(status)
+        elif status == 404:
+            fault = "no file" if path else "no revision" if self._has(model) else "no model"
+        elif status is not None:
+            said = f"{status} {said}"
+        return self.explain(fault, model, revision, path, said)
 
-    def _missing(self, model: str, revision: str, path: str, where: str) -> BundlerError:
-        if path:
-            return FetchError(
-                f"{path} is no longer on ModelScope at this revision",
-                where=where,
-                hint="run the same command again: it lists the files anew",
-            )
-        if _exists(self._api, model):
-            return UnknownNameError(
-                f"ModelScope has no revision {revision!r} of {model} (it may have been removed or rewritten)",
-                where=where,
-                hint=f"take one of {', '.join(_revisions(self._api, model)) or 'its branches'}, "
-                "or leave the revision out",
-            )
-        near = _near(self._api, model)
-        return UnknownNameError(
-            f"ModelScope has no model {model}" + (f"; there are {', '.join(near)}" if near else ""),
-            where=where,
-            hint="check the id; a private model needs MODELSCOPE_API_TOKEN; "
-            "--model hf:OWNER/NAME asks the other hub",
-        )
+    def _has(self, model: str) -> bool:
+        try:
+            self._api.legacy.list_repo_files(model, "model", revision=self.branch, recursive=False)
+        except Exception:  # whatever it is: the model can't be shown to exist
+            return False
+        return True
 
-    def _unreachable(self, problem: Exception) -> FetchError:
-        return UnreachableError(
-            f"ModelScope can't be reached ({root_cause(problem)})",
-            where=self._config.endpoint,
-            hint="check the network and the proxy variables; MODELSCOPE_ENDPOINT names another endpoint; "
-            "a model that was fetched before packs from its folder: --model weights/NAME",
-        )
+    def revisions(self, model: str) -> Iterable[object]:
+        """Return a model's branches and tags."""
+        return [one.get("Revision") for one in self._api.list_repo_revisions(model, "model")]
 
+    def near(self, model: str) -> Iterable[object]:
+        """Return ids of models that are called alike."""
+        page = self._api.list_repos("model", search=model.rpartition("/")[2], page_size=5)
+        return [one.repo_id for one in page.items]
 
-def _files(entries: list[dict[str, Any]]) -> tuple[ListedFile, ...]:
-    found = []
-    for entry in entries:
-        sha256 = str(entry.get("Sha256") or "").lower()
-        path = str(entry.get("Path") or entry.get("Name") or "")
-        if entry.get("Size") is None:
-            raise no_size(ModelScopeClient.title, path, "")
-        known = sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else None
-        found.append(ListedFile(path, int(entry["Size"]), known))
-    return tuple(sorted(found))
-
-
-def _short(problem: Any) -> str:
-    return str(getattr(problem, "message", problem)).splitlines()[0][:200]
-
-
-def _exists(api: Any, model: str) -> bool:
-    try:
-        api.legacy.list_repo_files(model, "model", revision=_DEFAULT, recursive=False)
-    except Exception:  # whatever it is: the model can't be shown to exist
-        return False
-    return True
-
-
-def _revisions(api: Any, model: str) -> list[str]:
-    try:
-        return [str(one.get("Revision")) for one in api.list_repo_revisions(model, "model")][:8]
-    except Exception:  # only a suggestion is lost
-        return []
-
-
-def _near(api: Any, model: str) -> list[str]:
-    try:
-        page = api.list_repos("model", search=model.rpartition("/")[2], page_size=5)
-        return [str(one.repo_id) for one in page.items]
-    except Exception:  # only a suggestion is lost
-        return []
+    def _files(self, entries: list[dict[str, Any]]) -> tuple[ListedFile, ...]:
+        found = []
+        for entry in entries:
+            sha256 = str(entry.get("Sha256") or "").lower()
+            path = str(entry.get("Path") or entry.get("Name") or "")
+            if entry.get("Size") is None:
+                raise self.no_size(path)
+            known = sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else None
+            found.append(ListedFile(path, int(entry["Size"]), known))
+        return tuple(sorted(found))

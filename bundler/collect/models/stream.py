@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from bundler.collect.models.completeness import Reader
 from bundler.collect.transfer import RunningDigests
 from bundler.errors import InputError
 
@@ -47,16 +48,11 @@ class _Pieces(io.RawIOBase):
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
-        """Return true."""
         return True
 
     def seekable(self) -> bool:
         """Return true: an interrupted pack goes on in the middle of a file."""
         return True
-
-    def tell(self) -> int:
-        """Return the place of the next byte."""
-        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place; the next read asks the hub for the bytes from there on."""
@@ -90,61 +86,47 @@ class _Pieces(io.RawIOBase):
         super().close()
 
 
-class RangeReader:
-    """A hub's files read by parts, for the proof of completeness before anything is written."""
+def range_reader(remote: Remote, listing: Listing) -> Reader:
+    """Return how a hub's files are read by parts, to prove them complete before anything is written."""
+    files = {file.path: file for file in listing.files}
 
-    def __init__(self, remote: Remote, listing: Listing) -> None:
-        """Read a listing's files."""
-        self._remote = remote
-        self._files = {file.path: file for file in listing.files}
+    def read(path: str, offset: int, length: int) -> bytes:
+        length = min(length, files[path].size - offset)
+        return remote.transfer(files[path]).read(offset, length) if length > 0 else b""
 
-    @property
-    def where(self) -> str:
-        """The hub's model."""
-        return self._remote.where
-
-    def sizes(self) -> dict[str, int]:
-        """Return the sizes that the hub lists."""
-        return {path: file.size for path, file in self._files.items()}
-
-    def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read by Range."""
-        file = self._files[path]
-        length = min(length, file.size - offset)
-        return self._remote.transfer(file).read(offset, length) if length > 0 else b""
-
-    def interrupt(self) -> None:
-        """Close the connections to the hub."""
-        self._remote.network.interrupt()
+    return Reader(remote.where, listing.sizes(), read, remote.network.interrupt)
 
 
-def check_streamable(listing: Listing, where: str) -> None:
-    """Refuse files that nobody promised a sha256 of: a wrong byte in them would never be seen.
+def digested(remote: Remote, listing: Listing) -> Listing:
+    """Return a listing whose every file has a sha256: without one, a wrong byte would never be seen.
 
-    :raises InputError: naming them.
+    Small files that have a git blob id only are read from the hub now, and checked by it.
+
+    :raises InputError: nobody promised anything of some files; they are named.
+    :raises DamagedError: a small file's bytes aren't those of its blob id.
     """
-    unknown = [file.path for file in listing.files if file.sha256 is None]
+    unknown = [file.path for file in listing.files if not (file.sha256 or file.git_sha1)]
     if unknown:
         raise InputError(
             f"{len(unknown)} files have no publisher's sha256 and can't be streamed",
-            where=where,
+            where=remote.where,
             hint="leave --stream out: files on the disk are checked by what the hub does say",
             findings=unknown[:20],
         )
+    files = (
+        file if file.sha256 else replace(file, sha256=_digest_by_git(remote, file)) for file in listing.files
+    )
+    return replace(listing, files=tuple(files))
 
 
-def digest_by_git(remote: Remote, file: ListedFile) -> str:
-    """Return the sha256 of a small file, read from the hub and checked by its git blob id.
-
-    :raises DamagedError: its bytes aren't those of the blob id.
-    """
+def _digest_by_git(remote: Remote, file: ListedFile) -> str:
     transfer = remote.transfer(file)
     for last in (False, True):
-        digests = RunningDigests(file.size, file.sha256, file.git_sha1)
+        digests = RunningDigests(file.size, None, file.git_sha1)
         for _, piece in transfer.pieces(skip=True):
             digests.update(piece)
-        if digests.wrong and last:
-            raise transfer.damaged(digests.wrong)
         if not digests.wrong:
             break
+        if last:
+            raise transfer.damaged(digests.wrong)
     return digests.sha256

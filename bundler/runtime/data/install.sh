@@ -5,7 +5,8 @@
 #
 # Needs sh, tar, gzip, sha256sum and the usual small tools (coreutils or busybox). Nothing is run from the
 # bundle's own disk, which may be mounted read-only and noexec. Run again, it goes on where it stopped.
-# Before it runs, verify it by hand: it can't vouch for itself.
+# Before it runs, verify it by hand: it can't vouch for itself. What it does vouch for, where the host has a file
+# of allowed signers, is that nothing else of the disk is used before the signature over SHA256SUMS is checked.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -17,6 +18,7 @@ payload_kib=0
 oldest_glibc=2.28
 
 longest_path=200
+host_signers=/etc/bundler/allowed_signers
 newline='
 '
 
@@ -26,7 +28,8 @@ usage: sh install.sh [--runtime-only] DEST [options of "bundler unpack"]
 
   DEST             the folder to install into; it is made if it isn't there
   --runtime-only   bring bundler to DEST/bin/bundler and stop there
-  everything after DEST goes to "bundler unpack", for example another disk's folder or --partial
+  everything after DEST goes to "bundler unpack", for example another disk's folder or --partial;
+  --allowed-signers FILE, --sha256 DIGEST and --insecure-unsigned are heeded here already
 USAGE
 }
 
@@ -192,16 +195,125 @@ check_writing() {
 
 # ---- what is about to be run -------------------------------------------------------------------------------
 
+read_options() { # those of "bundler unpack" that count here already
+  option=
+  for word in "$@"; do
+    case $option in
+      --allowed-signers) allowed=$word; option=; continue ;;
+      --sha256) digest=$word; option=; continue ;;
+    esac
+    case $word in
+      --skip-preflight) skip=yes ;;
+      --insecure-unsigned) insecure=yes ;;
+      --allowed-signers | --sha256) option=$word ;;
+      --allowed-signers=*) allowed=${word#*=} ;;
+      --sha256=*) digest=${word#*=} ;;
+    esac
+  done
+  [ -z "$allowed" ] || return 0
+  # One that can't be seen for want of rights may be there all the same.
+  if [ -e "$host_signers" ] || [ -h "$host_signers" ] ||
+    { [ -d "${host_signers%/*}" ] && [ ! -x "${host_signers%/*}" ]; }; then
+    allowed=$host_signers
+  fi
+}
+
+distrust() { # WHAT FIX
+  finding "$1" "$2"
+  worst=16
+}
+
+keygen() { # WORDS of ssh-keygen, in an environment that holds nothing of ours
+  env -i PATH="$PATH" LC_ALL=C "$ssh_keygen" "$@"
+}
+
+check_signature() { # the signature over what $sums holds: nothing is read again from the disk
+  signature=$bundle/SHA256SUMS.sig
+  signer=
+  client='install OpenSSH 8.2 or newer here (openssh-client, openssh-clients)'
+  ssh_keygen=$(command -v ssh-keygen) || ssh_keygen=
+  case $ssh_keygen in
+    "$bundle"/*) ssh_keygen= ;;
+    /*) ;;
+    *) ssh_keygen= ;;
+  esac
+  if [ ! -f "$allowed" ] || [ ! -r "$allowed" ]; then
+    distrust "the file of allowed signers can't be read: $allowed" 'name one of this host with --allowed-signers'
+    return 0
+  fi
+  case $(readlink -f "$allowed" 2>/dev/null) in
+    '' | "$bundle"/*)
+      distrust "the file of allowed signers lies in the bundle, which can't vouch for itself" \
+        "name one of this host's own, $host_signers for instance"
+      return 0 ;;
+  esac
+  if [ ! -f "$signature" ]; then
+    distrust "the bundle is not signed, and $allowed asks for a signature" \
+      'have it signed: bundler sign BUNDLE --key KEY; --insecure-unsigned goes on without'
+    return 0
+  fi
+  if [ -z "$ssh_keygen" ]; then
+    distrust "the signature can't be checked: there is no ssh-keygen here" "$client"
+    return 0
+  fi
+  said=$(keygen -Y find-principals -s "$signature" -f "$allowed" 2>&1 >/dev/null) || true
+  principals=$(keygen -Y find-principals -s "$signature" -f "$allowed" 2>/dev/null) || principals=
+  while IFS= read -r principal; do
+    [ -n "$principal" ] || continue
+    said=$(printf '%s\n' "$sums" |
+      keygen -Y verify -f "$allowed" -I "$principal" -n bundler -s "$signature" 2>&1) || continue
+    signer=$principal
+    break
+  done <<PRINCIPALS
+$principals
+PRINCIPALS
+  [ -z "$signer" ] || return 0
+  case $said in
+    *'option -- Y'* | *"option -- 'Y"* | *nsupported\ operation*)
+      distrust "the signature can't be checked: the ssh-keygen here is too old" "$client" ;;
+    *)
+      printf '%s\n' "$said" >&2
+      distrust "the bundle's signature is not a good one by an allowed signer ($allowed)" \
+        "don't use what is on this disk; ask who packed it for a bundle that an allowed signer signed" ;;
+  esac
+}
+
+check_provenance() { # whether SHA256SUMS, as read into $sums, is what this host asks for
+  sums_sha256=$(printf '%s\n' "$sums" | sha256sum) || sums_sha256=
+  sums_sha256=${sums_sha256%% *}
+  [ -z "$digest" ] || [ "$digest" = "$sums_sha256" ] ||
+    distrust "SHA256SUMS is not the one that --sha256 names: its sha256 is $sums_sha256" \
+      "compare the digest with what pack printed; where they differ, don't use what is on this disk"
+  [ -z "$allowed" ] || [ "$insecure" = yes ] || check_signature
+}
+
+say_provenance() {
+  say "sha256 of SHA256SUMS: $sums_sha256"
+  if [ "$insecure" = yes ]; then
+    say 'warning: no signature was asked for (--insecure-unsigned)'
+  elif [ -n "$allowed" ]; then
+    say "signed by $signer, checked against $allowed"
+  elif [ -z "$digest" ]; then
+    say "no signature was checked; compare the digest with the one that pack printed"
+  fi
+}
+
 check_bundle() {
   if [ ! -f "$bundle/SHA256SUMS" ]; then
     finding "SHA256SUMS is missing in $bundle" 'copy the bundle again, whole'
     return 0
   fi
+  # Read once: what is checked is what is believed, whatever the disk says the next time.
+  sums=$(cat <"$bundle/SHA256SUMS") || sums=
+  check_provenance
+  [ "$worst" -ne 16 ] || return 0
   for name in runtime.tar.gz manifest.json; do
     promised=
     while read -r sum listed || [ -n "$sum" ]; do
       [ "${listed#\*}" != "$name" ] || promised=$sum
-    done <"$bundle/SHA256SUMS"
+    done <<SUMS
+$sums
+SUMS
     if [ ! -f "$bundle/$name" ]; then
       finding "$name is missing in $bundle" 'copy the bundle again, whole'
     elif [ -z "$promised" ]; then
@@ -244,8 +356,22 @@ install_runtime() {
   [ -e "$dest/runtime" ] || [ ! -e "$old" ] || mv "$old" "$dest/runtime"
   rm -rf "$partial" "$old"
   mkdir -p "$partial"
+  # What is unpacked is a copy that was checked: a drive may say something else the second time.
+  archive=$dest/.bundler/runtime.partial.tar.gz
+  cat <"$bundle/runtime.tar.gz" >"$archive" || {
+    rm -f "$archive"
+    stop 10 'runtime.tar.gz could not be copied' 'see the message above, then run the same command again'
+  }
+  sum=$(sha256sum <"$archive") || sum=unreadable
+  if [ "${sum%% *}" != "$runtime_sha256" ]; then
+    rm -f "$archive"
+    stop 5 'runtime.tar.gz was read differently the second time' 'try another drive, or copy the bundle again'
+  fi
   # sh knows the exit code of a pipe's last command only.
-  { gzip -dc <"$bundle/runtime.tar.gz" || : >"$partial/.failed"; } | (cd "$partial" && tar -xof -) ||
+  unpacked=yes
+  { gzip -dc <"$archive" || : >"$partial/.failed"; } | (cd "$partial" && tar -xof -) || unpacked=no
+  rm -f "$archive"
+  [ "$unpacked" = yes ] ||
     stop 10 'the runtime could not be unpacked' 'see the message above, then run the same command again'
   [ ! -e "$partial/.failed" ] ||
     stop 5 'runtime.tar.gz could not be read to its end' 'copy it again, or try another drive'
@@ -279,9 +405,10 @@ case ${1:-} in
 esac
 shift
 while [ "$dest" != "${dest%/}" ]; do dest=${dest%/}; done
-for word in "$@"; do
-  [ "$word" != --skip-preflight ] || skip=yes
-done
+allowed=${BUNDLER_ALLOWED_SIGNERS:-}
+digest=
+insecure=no
+read_options "$@"
 
 bundle=$(cd -- "$(dirname -- "$0")" && pwd -P)
 runtime_sha256=
@@ -289,6 +416,7 @@ check_system
 check_destination
 check_bundle
 [ "$findings" -eq 0 ] || exit "$worst"
+say_provenance
 
 mkdir -p "$dest/.bundler" || stop 9 "$dest can't be made" 'choose a folder that you may write to'
 dest=$(cd -- "$dest" && pwd -P)

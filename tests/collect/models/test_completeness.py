@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler.collect.models import carry, find_spec, load_spec, manifest_folders, open_model
 from bundler.collect.models.folder import FolderSource
+from bundler.collect.models.source import carry
+from bundler.collect.models.specs import find_spec, load_spec, manifest_folders, open_model
 from bundler.errors import DamagedError, InputError
 from bundler.model import FileSelection, ModelSpec
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bundler.collect.models import CarriedModel
+    from bundler.collect.models.source import CarriedModel
 
 FIRST = "model-00001-of-00004.safetensors"
 SECOND = "model-00002-of-00004.safetensors"
@@ -156,7 +157,7 @@ def test_a_pickle_checkpoint_is_refused_unless_allowed(model: Path) -> None:
 def test_a_pickle_beside_safetensors_is_left_out(model: Path) -> None:
     (model / "training_args.bin").write_bytes(b"\x80\x04N.")
     source = FolderSource(ModelSpec(name="m"), model)
-    assert source.listing().left_out == ("training_args.bin",)
+    assert source.listing.left_out == ("training_args.bin",)
     assert not any(member.path.endswith(".bin") for member in carry(source, model).members)
 
 
@@ -206,7 +207,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     path.write_text('name = "m"\nsource.folder = "gone"\n')
     assert load_spec(path).source.folder == "gone"
     with pytest.raises(InputError, match="no such model folder"):
-        open_model(str(path), workspace=tmp_path).listing()
+        assert open_model(str(path), workspace=tmp_path).listing
 
 
 def test_a_folder_cannot_be_streamed(model: Path) -> None:

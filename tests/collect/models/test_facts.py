@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from bundler.collect.models import find_spec, manifest_folders, prove
+from bundler.collect.models.completeness import prove
 from bundler.collect.models.config import card_license, read_shape, remote_code
+from bundler.collect.models.specs import find_spec, manifest_folders
 from bundler.host.fit import GB, fits, heads_divide, needs_text, share, smallest_fits
 from bundler.model import Fit, ModelFacts, ModelSpec
 from tests.support.glm47 import ShapeReader

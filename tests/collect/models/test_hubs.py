@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.collect.models import carry, open_model
+from bundler.collect.models.source import carry
+from bundler.collect.models.specs import open_model
 from bundler.common.durable import locked
 from bundler.common.progress import SilentReporter
 from bundler.errors import BundlerError, DamagedError, FetchError, InputError, UnknownNameError, UsageError
@@ -19,7 +20,7 @@ from tests.support.hubs import Fault, read_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bundler.collect.models import CarriedModel, ModelSource
+    from bundler.collect.models.source import CarriedModel, ModelSource
     from tests.support.hubs import Hub, Repo
 
 HUBS = ("ms", "hf")
@@ -156,7 +157,7 @@ def test_a_cut_connection_goes_on_where_it_was_cut(word: str, hub: Hub, repo: Re
 @pytest.mark.parametrize("word", HUBS)
 def test_listing_waits_for_a_busy_hub(word: str, repo: Repo, tmp_path: Path) -> None:
     repo.listing_faults = [Fault(1, status=429, retry_after="0"), Fault(1, status=503, retry_after="0")]
-    assert opened(word, tmp_path).listing().files
+    assert opened(word, tmp_path).listing.files
 
 
 @pytest.mark.parametrize("word", HUBS)
@@ -185,10 +186,13 @@ def test_wrong_bytes_are_refused_after_two_tries(word: str, hub: Hub, repo: Repo
     assert not (tmp_path / "weights/tiny-glm4-moe" / SHARD).exists()
 
 
-def test_small_files_of_hugging_face_are_checked_by_their_git_blob(repo: Repo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_small_files_of_hugging_face_are_checked_by_their_git_blob(
+    repo: Repo, tmp_path: Path, stream: bool
+) -> None:
     repo.faults["config.json"] = [Fault(99, flip=10)]
     with pytest.raises(DamagedError, match=r"config\.json") as caught:
-        carry(opened("hf", tmp_path), tmp_path / "weights")
+        carry(opened("hf", tmp_path), tmp_path / "weights", stream=stream)
     assert "git blob" in caught.value.findings[0]
 
 
@@ -197,7 +201,7 @@ def test_a_file_that_changed_after_it_was_listed_is_named(
     word: str, repo: Repo, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     source = opened(word, tmp_path)
-    source.listing()
+    assert source.listing
     repo.states[COMMIT].files[SHARD] = files[SHARD] + b"more"
     with pytest.raises(DamagedError, match=f"{SHARD} changed on .* after it was listed") as caught:
         carry(source, tmp_path / "weights")
@@ -209,7 +213,7 @@ def test_a_file_that_changed_after_it_was_listed_is_named(
 def test_a_page_instead_of_the_listing_is_said(word: str, repo: Repo, tmp_path: Path) -> None:
     repo.listing_faults = [Fault(99, instead=PAGE, headers=(("Content-Type", "text/html"),))]
     with pytest.raises(FetchError, match="something else than a listing: a page of a proxy") as caught:
-        opened(word, tmp_path).listing()
+        assert opened(word, tmp_path).listing
     assert "HTTPS_PROXY" in str(caught.value.hint)
 
 
@@ -258,6 +262,21 @@ def test_a_file_that_is_listed_and_gone_is_named(word: str, repo: Repo, tmp_path
 
 
 @pytest.mark.parametrize("word", HUBS)
+def test_files_that_changed_in_their_bytes_alone_are_fetched_again(
+    word: str, repo: Repo, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Neither size nor time tells: the digest that was remembered is compared with the new listing's."""
+    repo.put({**files, "README.md": b"first"}, "b" * 40)
+    carry(opened(word, tmp_path), tmp_path / "weights")
+    shard = files[SHARD][:-1] + bytes([files[SHARD][-1] ^ 1])
+    newer = {"README.md": b"other", SHARD: shard}
+    repo.put({**files, **newer}, "c" * 40)
+    carry(opened(word, tmp_path), tmp_path / "weights")
+    folder = tmp_path / "weights" / "tiny-glm4-moe"
+    assert {name: (folder / name).read_bytes() for name in newer} == newer
+
+
+@pytest.mark.parametrize("word", HUBS)
 def test_a_missing_shard_is_named_by_the_proof(
     word: str, repo: Repo, files: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -291,21 +310,24 @@ def test_a_last_commit_that_only_removed_files_is_not_taken_for_an_older_one(
 ) -> None:
     repo.put({**files, "extra.md": b"extra"}, "b" * 40)
     repo.put(files, "c" * 40)
-    listing = opened("ms", tmp_path).listing()
+    listing = opened("ms", tmp_path).listing
     assert "extra.md" not in listing.sizes()
     assert listing.revision in ("master", COMMIT)
+    repo.put({**files, "README.md": b"new", "extra.md": b"extra"}, "d" * 40)
+    repo.put({**files, "README.md": b"new"}, "e" * 40)
+    assert opened("ms", tmp_path).listing.revision == "master", "the newest file's commit had one more"
 
 
 @pytest.mark.parametrize("word", HUBS)
 def test_a_commit_that_is_gone_is_named(word: str, repo: Repo, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"no revision 'dddd.*removed or rewritten"):
-        opened(word, tmp_path, "@" + "d" * 40).listing()
+        assert opened(word, tmp_path, "@" + "d" * 40).listing
 
 
 @pytest.mark.parametrize("word", HUBS)
 def test_an_unknown_id_is_answered_with_near_ones(word: str, repo: Repo, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=f"has no model Team/tiny-glm; there are {MODEL}"):
-        open_model(f"{word}:Team/tiny-glm", workspace=tmp_path).listing()
+        assert open_model(f"{word}:Team/tiny-glm", workspace=tmp_path).listing
 
 
 @pytest.mark.parametrize(
@@ -343,7 +365,7 @@ def test_a_hub_out_of_reach_is_named(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
     with pytest.raises(FetchError, match=r"can't be reached \(Connection refused\)") as caught:
-        opened(word, tmp_path).listing()
+        assert opened(word, tmp_path).listing
     assert "127.0.0.1:9" in str(caught.value)
 
 
@@ -353,7 +375,7 @@ def test_the_manifests_other_hub_is_named_where_one_is_out_of_reach(
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
     with pytest.raises(FetchError, match="can't be reached") as caught:
-        open_model("GLM-4.7", workspace=tmp_path).listing()
+        assert open_model("GLM-4.7", workspace=tmp_path).listing
     assert "--model hf:" in str(caught.value.hint)
 
 
@@ -365,7 +387,7 @@ def test_a_token_that_cannot_be_sent_is_named_and_not_shown(
     variable = {"ms": "MODELSCOPE_API_TOKEN", "hf": "HF_TOKEN"}[word]
     monkeypatch.setenv(variable, token)
     with pytest.raises(UsageError, match=variable) as caught:
-        opened(word, tmp_path).listing()
+        assert opened(word, tmp_path).listing
     assert "secret" not in str(caught.value) and not hub.requests
 
 
@@ -373,7 +395,7 @@ def test_a_token_that_cannot_be_sent_is_named_and_not_shown(
 def test_a_file_listed_without_its_size_is_refused(word: str, repo: Repo, tmp_path: Path) -> None:
     repo.listed["config.json"] = {"size": None}
     with pytest.raises(FetchError, match=r"lists no size of config\.json"):
-        opened(word, tmp_path).listing()
+        assert opened(word, tmp_path).listing
 
 
 @pytest.mark.parametrize("word", HUBS)
@@ -391,7 +413,7 @@ def test_certificates_that_are_not_there_are_named_by_their_variable(
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path / "none.pem"))
     with pytest.raises(InputError, match=f"certificates that {variable} names"):
-        opened(word, tmp_path).listing()
+        assert opened(word, tmp_path).listing
 
 
 @pytest.mark.parametrize("word", HUBS)
@@ -403,7 +425,7 @@ def test_a_proxy_that_cannot_be_used_is_no_defect(
         monkeypatch.setenv(variable, way)
     monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
     with pytest.raises(BundlerError):
-        opened(word, tmp_path).listing()
+        assert opened(word, tmp_path).listing
 
 
 @pytest.mark.parametrize("word", HUBS)
@@ -484,7 +506,7 @@ def test_the_pack_from_the_hub_equals_the_folder(tiny_model: Path, repo: Repo, t
 def test_an_empty_listing_is_said(repo: Repo, tmp_path: Path) -> None:
     repo.states[COMMIT].files.clear()
     with pytest.raises(FetchError, match="lists no file"):
-        opened("ms", tmp_path).listing()
+        assert opened("ms", tmp_path).listing
 
 
 def test_a_thousand_files_are_listed_in_a_second(hub: Hub, tmp_path: Path) -> None:
@@ -496,7 +518,7 @@ def test_a_thousand_files_are_listed_in_a_second(hub: Hub, tmp_path: Path) -> No
     made.put({f"model-{n:05}-of-01000.safetensors": b"%d" % n for n in range(1, 1001)}, COMMIT)
     start = time.monotonic()
     for word in HUBS:
-        assert len(opened(word, tmp_path).listing().files) == 1000
+        assert len(opened(word, tmp_path).listing.files) == 1000
     assert time.monotonic() - start < 3
 
 

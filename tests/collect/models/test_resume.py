@@ -17,8 +17,9 @@ import pytest
 from bundler import manifest
 from bundler.archive.recipe import Recipe
 from bundler.archive.writer import write_bundle
-from bundler.collect.models import carry, open_model
 from bundler.collect.models.fetch import hash_cache
+from bundler.collect.models.source import carry
+from bundler.collect.models.specs import open_model
 from bundler.common import hashcache
 from bundler.common.hashcache import HashCache
 from bundler.common.progress import SILENT
@@ -30,7 +31,7 @@ from tests.support.hubs import Fault, read_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bundler.collect.models import CarriedModel
+    from bundler.collect.models.source import CarriedModel
     from tests.support.hubs import Hub, Repo
 
 CLI = (sys.executable, "-m", "bundler", "pack", "--model")

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bundler.cli.models import models_command
-from bundler.collect.models import find_spec, known_specs, load_spec, manifest_folders, open_model
+from bundler.collect.models.specs import find_spec, known_specs, load_spec, manifest_folders, open_model
 from bundler.errors import InputError, UnknownNameError
 from bundler.host.fit import fit_text
 from tests.conftest import PROJECT
@@ -194,7 +194,7 @@ def test_a_manifests_folder_is_relative_to_the_manifest(tmp_path: Path) -> None:
     path = written(tmp_path / "manifests", 'name = "near"\nsource.folder = "../near"\n')
     (tmp_path / "near").mkdir()
     with pytest.raises(InputError, match="folder is empty"):
-        open_model(str(path), workspace=tmp_path).listing()
+        assert open_model(str(path), workspace=tmp_path).listing
 
 
 def test_the_command_lists_names_sources_and_needs() -> None:
@@ -216,4 +216,4 @@ def test_the_command_prints_json_and_names_broken_manifests(tmp_path: Path) -> N
 def test_a_shipped_manifests_folder_lies_in_the_workspace(tmp_path: Path) -> None:
     (tmp_path / "weights/tiny-glm4-moe").mkdir(parents=True)
     with pytest.raises(InputError, match="folder is empty"):
-        open_model("tiny-glm4-moe", workspace=tmp_path).listing()
+        assert open_model("tiny-glm4-moe", workspace=tmp_path).listing

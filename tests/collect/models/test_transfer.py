@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bundler.collect.models.remote import Remote
+    from bundler.collect.network import Origin
 
 
 @dataclass
@@ -60,7 +61,7 @@ def transfer(
     origin: CuttingOrigin, size: int, attempts: int = 50, stop: threading.Event | None = None
 ) -> Transfer:
     patience = Patience(attempts=attempts, first_wait=0.0, longest_wait=0.0)
-    return Transfer("f", [origin], size, stop=stop or threading.Event(), patience=patience)
+    return Transfer("f", [cast("Origin", origin)], size, stop=stop or threading.Event(), patience=patience)
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 30), max_size=20), st.booleans(), st.integers(0, 60))
@@ -120,6 +121,17 @@ def test_a_file_of_another_size_is_refused_before_a_byte_of_it() -> None:
     with pytest.raises(DamagedError, match="f has 10 bytes at its address, 9 are expected"):
         next(transfer(origin, 9).pieces())
     assert origin.asked == [0] * 4
+
+
+def test_what_neither_digest_nor_validator_vouches_for_begins_anew() -> None:
+    origin = CuttingOrigin(b"0123456789", [4])
+    patience = Patience(first_wait=0.0, longest_wait=0.0)
+    unchecked = Transfer(
+        "f", [cast("Origin", origin)], 10, stop=threading.Event(), patience=patience, checked=False
+    )
+    places = [place for place, _ in unchecked.pieces()]
+    assert origin.asked == [0, 0]
+    assert places == [0, 3, 0, 3, 6, 9]
 
 
 def test_a_stop_ends_the_reading() -> None:

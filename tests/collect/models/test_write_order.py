@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bundler.collect.models import carry, open_model
+from bundler.collect.models.source import carry
+from bundler.collect.models.specs import open_model
 from tests.collect.models.conftest import MODEL
 from tests.support.disk import WatchedDisk
 
