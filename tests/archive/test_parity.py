@@ -32,6 +32,7 @@ from bundler.archive.writer import write_bundle
 from bundler.errors import DamagedError, DestinationError, InputError, MissingVolumeError, PreflightError
 from tests.archive.make import GROUP, STRIPE, files_of, flip, make_tree, recipe_of, unpack
 from tests.archive.test_kill import SIZES, command
+from tests.support.disk import WatchedDisk
 
 PARITY = 2
 SMALL = ("manifest.json", "SHA256SUMS")
@@ -425,6 +426,25 @@ def test_a_disk_without_room_is_named_before_a_byte_is_written(
     with pytest.raises(PreflightError, match="--to FOLDER"):
         repair_bundle([bundle])
     assert files_of(bundle) == before
+
+
+def test_what_a_power_cut_may_leave(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are synced before their names, a repair's sums come last, and before them a pack's parity."""
+    (tmp_path / "bundle").mkdir()
+    with monkeypatch.context() as watching:
+        packed = WatchedDisk(tmp_path / "bundle", watching)
+        write_bundle(recipe_of(tree, parity=PARITY), [packed.root], threads=2)
+    packed.check_names()
+    packed.check_last("SHA256SUMS")
+    assert {f"parity-0000{number}.zfec" for number in (1, 2, 3, 4)} < {*packed.names()}
+    for name in ("data-00003.tar.zst", "parity-00003.zfec", "README.txt", "manifest.json", "SHA256SUMS"):
+        (packed.root / name).unlink()
+    with monkeypatch.context() as watching:
+        mended = WatchedDisk(packed.root, watching)
+        repair_bundle([mended.root], threads=2)
+    mended.check_names()
+    mended.check_last("SHA256SUMS")
+    assert len(mended.names()) == 5
 
 
 def test_one_repair_at_a_time(bundle: Path) -> None:
