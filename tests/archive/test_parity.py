@@ -447,6 +447,63 @@ def test_what_a_power_cut_may_leave(tree: Path, tmp_path: Path, monkeypatch: pyt
     assert len(mended.names()) == 5
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_stripe_that_lost_all_its_digests(bundle: Path, sound: Path, elsewhere: bool) -> None:
+    """Its data are proved by sha256: before anything is written, or of what mending gives."""
+    found = find_protected([bundle])
+    group = found.groups[0]
+    for name in group.names:
+        flip(bundle / name, len(found.header) + group.record(3) + 5)
+    assert repair_bundle([bundle]).damaged == group.names
+    for name in group.names:
+        flip(bundle / name, len(found.header) + group.record(3) + 5)
+    flip(bundle / group.files[0].name, 3 * STRIPE + 9)
+    if elsewhere:
+        flip(bundle / group.files[0].name, 9)
+    hurt = files_of(bundle)
+    words = "can't be mended" if elsewhere else "3 damaged, parity mends 2"
+    with pytest.raises(DamagedError, match=words):
+        repair_bundle([bundle])
+    assert files_of(bundle) == hurt
+    shutil.copy(sound / group.files[0].name, bundle)
+    repair_bundle([bundle])
+    assert files_of(bundle) == files_of(sound)
+
+
+def test_leftovers_of_a_killed_repair_go(bundle: Path, sound: Path) -> None:
+    (bundle / "data-00001.tar.zst.partial").write_bytes(b"half")
+    repair_bundle([bundle])
+    assert files_of(bundle) == files_of(sound)
+
+
+def test_another_number_is_another_bundle(tree: Path, bundle: Path, sound: Path, tmp_path: Path) -> None:
+    """A finished one is kept unless it may be replaced; what is left of other parity is removed."""
+    with pytest.raises(DestinationError, match="finished bundle of other content"):
+        write_bundle(recipe_of(tree, parity=1), [bundle])
+    write_bundle(recipe_of(tree, parity=1), [tmp_path / "one"])
+    shutil.copy(bundle / "parity-00004.zfec", tmp_path / "stale.zfec")
+    write_bundle(recipe_of(tree, parity=1), [bundle], replace=True)
+    assert files_of(bundle) == files_of(tmp_path / "one")
+    (bundle / "SHA256SUMS").unlink()
+    shutil.copy(tmp_path / "stale.zfec", bundle / "parity-00004.zfec")
+    write_bundle(recipe_of(tree, parity=1), [bundle])
+    assert files_of(bundle) == files_of(tmp_path / "one")
+    (bundle / "SHA256SUMS").unlink()
+    write_bundle(recipe_of(tree), [bundle])
+    assert not list(bundle.glob("parity-*"))
+
+
+@pytest.mark.parametrize("at", [40, -9])
+def test_damaged_parity_is_made_again_by_the_next_pack(
+    tree: Path, bundle: Path, sound: Path, at: int
+) -> None:
+    """What an earlier run wrote counts as far as its digests hold: header and pieces."""
+    (bundle / "SHA256SUMS").unlink()
+    flip(bundle / "parity-00002.zfec", at)
+    write_bundle(recipe_of(tree, parity=PARITY), [bundle])
+    assert files_of(bundle) == files_of(sound)
+
+
 def test_one_repair_at_a_time(bundle: Path) -> None:
     holder = os.open(bundle, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
