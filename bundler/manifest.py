@@ -6,11 +6,13 @@ same bytes.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from bundler.common.broken import BROKEN_JSON
+from bundler.common.durable import read_plain
 from bundler.errors import InputError
 from bundler.model import ModelFacts, ModelSpec
 from bundler.stack import CUDNN, Stack
@@ -288,8 +290,16 @@ def read(path: Path) -> Manifest:
 
     :raises InputError: as :func:`decode`, or the file isn't there.
     """
+    return read_with_digest(path)[0]
+
+
+def read_with_digest(path: Path) -> tuple[Manifest, str]:
+    """Read ``manifest.json``, and return it with the sha256 of its bytes.
+
+    :raises InputError: as :func:`read`.
+    """
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
     except OSError as problem:
         raise InputError(f"can't read {path.name}: {problem.strerror}", where=path) from problem
-    return decode(data, path)
+    return decode(data, path), hashlib.sha256(data).hexdigest()

@@ -14,6 +14,7 @@ from bundler.archive.media import PACK_JOURNAL
 from bundler.archive.parity_advice import has_parity, or_repair
 from bundler.archive.trust import ASK_NOTHING
 from bundler.archive.volume_reader import FileVolume
+from bundler.common.durable import read_plain
 from bundler.errors import DamagedError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -133,9 +134,7 @@ def _open_manifest(folder: Path, listed: bytes) -> bytes:
 def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            raise InputError(f"{name} is absurdly long", where=path)
-        return path.read_bytes()
+        return read_plain(path, LARGEST_MANIFEST)
     except FileNotFoundError as problem:
         raise InputError(
             f"this is not a whole bundle: it has no {name}",
