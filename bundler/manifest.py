@@ -180,13 +180,28 @@ class Runtime(_Part, frozen=True, kw_only=True):
     inodes: int
 
 
+class CompanionFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file beside the volumes, as a row; its sha256 is in ``SHA256SUMS``."""
+
+    name: str
+    size: int
+
+
 class Parity(_Part, frozen=True, kw_only=True):
-    """Parity volumes. Never named in ``requires``: a reader that ignores them reads the bundle as well."""
+    """Parity volumes. Never named in ``requires``: a reader that ignores them reads the bundle as well.
+
+    Their names and sizes follow from these numbers, their digests are in ``SHA256SUMS``: the manifest knows
+    nothing of their bytes, so that they can carry it.
+    """
 
     data: int
+    """The most files of a group."""
     parity: int
+    """Parity volumes of a group: files that may be lost."""
     stripe: int
-    volumes: tuple[Volume, ...] = ()
+    """Bytes of a piece: what is mended as a whole."""
+    files: tuple[CompanionFile, ...] = ()
+    """What is covered besides the volumes, by name."""
 
 
 class Base(_Part, frozen=True, kw_only=True):
