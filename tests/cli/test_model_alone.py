@@ -118,7 +118,7 @@ def test_a_folder_without_a_model_is_said_once(
         (model / "config.json").write_text(config)
     done = bundler("pack", "--model", model)
     said(done, 3 if config is None else 5, expected)
-    assert done.stderr.count("is not a JSON object") == (config is not None)
+    assert done.stderr.count("config.json is cut short") == (config is not None)
 
 
 def test_an_unfinished_unpack_is_not_taken_for_nothing(
