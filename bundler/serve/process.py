@@ -43,8 +43,6 @@ class Server:
 
     state: ServerState
     process: subprocess.Popen[bytes]
-    folder: Path
-    """Where its state lies."""
 
 
 def start(launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, detach: bool) -> Server:
@@ -77,7 +75,7 @@ def start(launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, det
             # Nobody would find it again.
             end_tree(first, 0)
             raise
-        return Server(state, process, folder)
+        return Server(state, process)
 
 
 def stop(folder: Path, state: ServerState, grace: float = GRACE) -> list[str]:

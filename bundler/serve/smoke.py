@@ -53,11 +53,7 @@ class SmokeResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def smoke(client: Client, served_name: str, wanted: Smoke) -> list[SmokeResult]:
-    """Ask a server everything its model is said to do.
-
-    :param served_name: the name under which the model is asked for.
-    :param wanted: what the model's manifest says may be asked.
-    """
+    """Ask a server, by its model's served name, everything that the model's manifest says it does."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("models", lambda: check_models(client, served_name)),
         ("chat", lambda: check_chat(client, served_name)),

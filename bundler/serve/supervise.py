@@ -103,7 +103,7 @@ class Supervisor:
         seconds = time.monotonic() - self._progress.started
         ranks = {str(pid): told for pid, told in find_ranks(self.state.pid).items()}
         self.state = msgspec.structs.replace(self.state, ready_after=round(seconds, 1), ranks=ranks)
-        write_state(self._server.folder, self.state)
+        write_state(self.launch.folder, self.state)
         self._serves = True
         for line in where_the_seconds_went(self._progress, seconds, ahead):
             self._settings.say(line)
@@ -128,10 +128,10 @@ class Supervisor:
         try:
             if left := len(find_tree(self.state)):
                 say(f"ending the server: {left} process{'' if left == 1 else 'es'}")
-            lines = stop(self._server.folder, self.state, grace)
+            lines = stop(self.launch.folder, self.state, grace)
         except (KeyboardInterrupt, TerminatedError):
             with unheeded_signals():
-                lines = stop(self._server.folder, self.state, 0)
+                lines = stop(self.launch.folder, self.state, 0)
         for line in [*lines, "stopped"]:
             say(line)
 
