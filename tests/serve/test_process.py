@@ -546,3 +546,10 @@ def test_start_itself_refuses_a_second_server(bench: Bench) -> None:
     with pytest.raises(ServeError, match="a server runs here already"):
         process.start(again, HOST, {}, detach=True)
     assert bench.run("stop").returncode == 0
+
+
+def test_the_last_words_count_though_their_line_has_no_end(bench: Bench) -> None:
+    """What a process that crashes says last is often the cause."""
+    done = bench.run(*bench.serve("--detach"), STANDIN="abrupt")
+    assert done.returncode == ServeError.exit_code
+    assert "cause: /dev/shm is full or too small" in done.stderr
