@@ -87,6 +87,8 @@ def _recipe_digest(recipe: Recipe, key: str) -> str:
     head = msgspec.structs.replace(recipe.head, writer=current_writer())
     digest.update(manifests.encode(head))
     digest.update(repr((recipe.notes, sorted(recipe.companions))).encode())
+    if recipe.parity:
+        digest.update(f"parity {recipe.parity}".encode())
     for _, source in sorted(recipe.companions.items(), key=lambda pair: pair[0]):
         digest.update(digest_of(source).encode())
     return digest.hexdigest()

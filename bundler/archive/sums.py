@@ -17,6 +17,8 @@ MANIFEST = "manifest.json"
 README = "README.txt"
 SIGNATURE = SUMS + ".sig"
 LOG = "pack-log.json"
+PARITY_NAME = "parity-{:05}.zfec"
+"""A parity volume's name from its number, which begins at 1."""
 UNLISTED = frozenset({SUMS, SIGNATURE, LOG})
 """Files of a bundle that the sums don't list."""
 
@@ -55,3 +57,8 @@ def digest_in(folders: Iterable[Path]) -> str:
 def is_volume(name: str) -> bool:
     """Tell whether a name is a data volume's."""
     return name.startswith("data-") and name.endswith(".tar.zst")
+
+
+def is_parity(name: str) -> bool:
+    """Tell whether a name is a parity volume's."""
+    return name.startswith("parity-") and name.endswith(".zfec")

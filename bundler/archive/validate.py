@@ -6,7 +6,7 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from bundler.archive import frames, tar
+from bundler.archive import frames, sums, tar
 from bundler.common.text import has_controls
 from bundler.errors import InputError
 from bundler.installation import RESERVED
@@ -23,6 +23,10 @@ SHOWN = 20
 """How many findings a message names."""
 LARGEST = 2**60
 """No size, offset or sum may be above: such a number is an attack or a defect."""
+LARGEST_STRIPE = 2**20
+"""The most bytes of a piece that parity is made of; a reader's memory follows from it."""
+MOST_PIECES = 256
+"""Pieces that Reed–Solomon over bytes can tell apart."""
 VOLUME_NAME = "data-{:05}.tar.zst"
 """A volume's name from its number, which begins at 1. The shell's order of the names is the stream's."""
 
@@ -37,7 +41,7 @@ def check(manifest: Manifest, where: Path | str) -> None:
 
     :raises InputError: with each finding on a line, the first 20.
     """
-    _check((_head, _tree, _links, _stream, _volumes, _references), manifest, where)
+    _check((_head, _tree, _links, _stream, _volumes, _references, _parity), manifest, where)
 
 
 def check_head(manifest: Manifest, where: Path | str) -> None:
@@ -259,6 +263,26 @@ def _volume_sums(manifest: Manifest, stored: Sequence[int]) -> Iterator[str]:
         first += volume.frames
     if first != len(stored):
         yield f"the volumes have {first} frames, and the index has {len(stored)}"
+
+
+def _parity(manifest: Manifest) -> Iterator[str]:
+    parity = manifest.parity
+    if parity is None:
+        return
+    if not (parity.data > 0 and parity.parity > 0 and parity.data + parity.parity <= MOST_PIECES):
+        yield f"parity of {parity.parity} over {parity.data} files can't be"
+    if not 0 < parity.stripe <= LARGEST_STRIPE:
+        yield f"parity has stripes of {parity.stripe} bytes"
+    names = [file.name for file in parity.files]
+    own = {sums.MANIFEST, *sums.UNLISTED}
+    if len(set(names)) != len(names):
+        yield "parity covers a file twice"
+    for file in parity.files:
+        ours = file.name in own or sums.is_volume(file.name) or sums.is_parity(file.name)
+        if ours or not name_is_safe(file.name):
+            yield f"parity can't cover {file.name!r}"
+        if not 0 <= file.size < LARGEST:
+            yield f"{file.name!r} has an absurd size"
 
 
 def _references(manifest: Manifest) -> Iterator[str]:
