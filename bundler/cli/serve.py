@@ -27,7 +27,7 @@ from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
 from bundler.serve.environment_checks import check_openness
 from bundler.serve.failures import diagnose
-from bundler.serve.process import GRACE, read_key, refuse_second, start, stop
+from bundler.serve.process import GRACE, read_key, refuse_second, stop
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readiness import health
 from bundler.serve.server_record import ServerState, choose, run_folder, servers
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bundler.serve.launch import ServerLaunch
-    from bundler.serve.process import Server
     from bundler.work.serving import Opened
 
 POLL = 0.3
@@ -71,9 +70,6 @@ def serve_command(**options: Any) -> None:
         require_fit(opened)
     show_kept(launch)
 
-    def begin() -> Server:
-        return start(launch, opened.host, os.environ, detach=detach)
-
     def echo(line: str) -> None:
         # SGLang logs its flags.
         say(line.replace(key, "***") if key else line, result=True)
@@ -81,7 +77,7 @@ def serve_command(**options: Any) -> None:
     settings = WaitSettings(
         say, None if detach or options["quiet"] else echo, options["timeout"], not options["no_read_ahead"]
     )
-    with supervised(begin, launch, settings, foreground=not detach) as server:
+    with supervised(launch, opened.host, os.environ, settings, detach=detach) as server:
         say(f"{launch.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
         if not (detach and options["no_wait"]):
             server.become_ready()

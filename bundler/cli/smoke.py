@@ -18,14 +18,13 @@ from bundler.errors import ServeError, UnknownNameError, UsageError
 from bundler.installation import find_installation
 from bundler.model import Smoke
 from bundler.serve.client import Client
-from bundler.serve.process import refuse_second, start
+from bundler.serve.process import refuse_second
 from bundler.serve.server_record import run_folder, servers
 from bundler.serve.smoke import SmokeResult, smoke, table
 from bundler.serve.supervise import WaitSettings, supervised
 from bundler.work.serving import open_choice
 
 if TYPE_CHECKING:
-    from bundler.serve.process import Server
     from bundler.serve.server_record import ServerState
     from bundler.work.serving import Choice
 
@@ -145,12 +144,8 @@ def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     refuse_second(opened.launch)
     if not options["no_doctor"]:
         require_fit(opened)
-
-    def begin() -> Server:
-        return start(opened.launch, opened.host, os.environ, detach=True)
-
     settings = WaitSettings(say, timeout=options["timeout"])
-    with supervised(begin, opened.launch, settings) as server:
+    with supervised(opened.launch, opened.host, os.environ, settings, detach=True) as server:
         server.become_ready()
         answers = _ask(options, server.state)
         server.end()

@@ -55,7 +55,6 @@ class Opened:
 
     installation: Installation | None
     """``None`` in a workspace."""
-    target: Served
     host: HostFacts
     launch: ServerLaunch
 
@@ -88,7 +87,7 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     host = host or describe()
     activation = _activation(software, inherited(os.environ, choice.wishes.keep_env))
     launch = build(target, choice.wishes, host, os.environ, activation)
-    return Opened(installation=installation, target=target, host=host, launch=launch)
+    return Opened(installation=installation, host=host, launch=launch)
 
 
 def findings_of(
@@ -108,11 +107,11 @@ def findings_of(
     from bundler.host.doctor import examine
 
     findings = examine(opened.host, _needs(opened.launch))
-    served = opened.target.spec is not CHECKED_ALONE
+    served = opened.launch.target.spec is not CHECKED_ALONE
     if served:
         findings.append(check_openness(opened.launch, key=key))
     if here:
-        findings += check_place(opened.target, opened.launch.environment(os.environ))
+        findings += check_place(opened.launch.target, opened.launch.environment(os.environ))
     if here and served:
         findings += _weights(opened, deep, reporter)
     return findings

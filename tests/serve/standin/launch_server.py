@@ -2,9 +2,9 @@
 
 ``STANDIN`` names what it does, words joined by commas:
 ``slow`` (each stage takes a while), ``crash`` (ends while loading), ``abrupt`` (so, amid a line), ``hang``
-(stays 503), ``silent`` (never opens its port), ``stubborn`` (a child in a session of its own ignores SIGTERM),
-``dies`` (ends soon after it was ready), ``bare`` (a child without its environment ignores SIGTERM), ``ranked``
-(a child with a rank's title), ``gibberish`` (answers with nothing).
+(stays 503), ``silent`` (never opens its port), ``stubborn`` (a child in a session of its own ignores
+SIGTERM), ``dies`` (ends soon after it was ready), ``bare`` (a child without its environment ignores SIGTERM),
+``ranked`` (a child with a rank's title), ``gibberish`` (answers with nothing).
 """
 
 import json
