@@ -53,22 +53,15 @@ class SmokeResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def smoke(client: Client, served_name: str, wanted: Smoke) -> list[SmokeResult]:
-    """Ask a server everything its model is said to do.
-
-    :param served_name: the name under which the model is asked for.
-    :param wanted: what the model's manifest says may be asked.
-    """
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("models", lambda: check_models(client, served_name)),
-        ("chat", lambda: check_chat(client, served_name)),
-    ]
-    if wanted.tools:
-        checks.append(("tool call", lambda: check_tool(client, served_name)))
-    if wanted.reasoning:
-        checks.append(("reasoning", lambda: check_reasoning(client, served_name)))
-    if wanted.image:
-        checks.append(("image", lambda: check_image(client, served_name)))
-    return [_timed(name, check) for name, check in checks]
+    """Ask a server, by its model's served name, everything that the model's manifest says it does."""
+    checks: dict[str, tuple[bool, Callable[[Client, str], str]]] = {
+        "models": (True, check_models),
+        "chat": (True, check_chat),
+        "tool call": (wanted.tools, check_tool),
+        "reasoning": (wanted.reasoning, check_reasoning),
+        "image": (wanted.image, check_image),
+    }
+    return [_timed(name, check, client, served_name) for name, (asked, check) in checks.items() if asked]
 
 
 def check_models(client: Client, served_name: str) -> str:
@@ -131,10 +124,10 @@ def table(results: list[SmokeResult]) -> list[str]:
     ]
 
 
-def _timed(name: str, check: Callable[[], str]) -> SmokeResult:
+def _timed(name: str, check: Callable[[Client, str], str], client: Client, served_name: str) -> SmokeResult:
     began = time.monotonic()
     try:
-        seen, passed = check(), True
+        seen, passed = check(client, served_name), True
     except ServeError as problem:
         seen, passed = problem.what, False
     except (AttributeError, KeyError, TypeError, IndexError) as problem:
