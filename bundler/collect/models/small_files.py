@@ -16,6 +16,8 @@ import msgspec
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 
+from bundler.common.broken import BROKEN_JSON
+
 if TYPE_CHECKING:
     from jinja2.parser import Parser
 
