@@ -43,8 +43,10 @@ def tree(root: Path, leave_out: tuple[str, ...] = (".bundler",)) -> dict[str, st
 
 
 def test_without_arguments_or_a_network(bundler: Bundler, bundle: Path) -> None:
-    """`bundler unpack && bundler inspect`, literally, from the folder that holds the bundle, cut off."""
+    """`bundler unpack && bundler inspect`, literally, where `bundler pack` left the bundle, cut off."""
     here = bundle.parent
+    (here / "bundles").mkdir()
+    bundle = bundle.rename(here / "bundles" / bundle.name)
     done = run_bundler("unpack", *NATIVE, cwd=here, prefix=CUT_OFF)
     assert done.returncode == 0, done.stderr
     installed = here / f"{bundle.name}-installed"
