@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import struct
 import time
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import ServeError
 
 if TYPE_CHECKING:
@@ -33,6 +31,14 @@ WEATHER = {
         },
     },
 }
+
+
+RED_SQUARE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsEty/aMYywi+hcEKLNO+FgEBAQEBAQEB"
+    "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQGBywLKp0DxvxLbjwAAAABJRU5ErkJggg=="
+)
+"""64 × 64 pixels of one colour, as PNG."""
 
 
 class SmokeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +72,7 @@ def smoke(client: Client, served_name: str, wanted: Smoke) -> list[SmokeResult]:
 
 
 def check_models(client: Client, served_name: str) -> str:
-    """``/v1/models`` lists the served name.
-
-    :raises ServeError: it doesn't.
-    """
+    """``/v1/models`` lists the served name, or ServeError is raised."""
     listed = client.get("/v1/models")
     rows = listed.get("data") if isinstance(listed, dict) else None
     names = [str(row.get("id")) for row in rows or [] if isinstance(row, dict)]
@@ -79,20 +82,14 @@ def check_models(client: Client, served_name: str) -> str:
 
 
 def check_chat(client: Client, served_name: str) -> str:
-    """A chat is answered with text.
-
-    :raises ServeError: it isn't.
-    """
+    """A chat is answered with text, or ServeError is raised."""
     message = _chat(client, served_name, "Say hi in one short sentence.", max_tokens=64)
     # A model that thinks first may spend all of so few tokens on that.
     return _text(message, "content", "reasoning_content")
 
 
 def check_tool(client: Client, served_name: str) -> str:
-    """A question that needs a tool is answered by a call of it, with arguments that are JSON.
-
-    :raises ServeError: it isn't.
-    """
+    """A question that needs a tool is answered by a right call of it, or ServeError is raised."""
     question = "What is the weather in Paris right now? Use the tool."
     message = _chat(client, served_name, question, max_tokens=1024, tools=[WEATHER], tool_choice="auto")
     calls = message.get("tool_calls") or []
@@ -101,7 +98,7 @@ def check_tool(client: Client, served_name: str) -> str:
     function = calls[0].get("function") or {}
     try:
         arguments = msgspec.json.decode(function.get("arguments") or "")
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise ServeError(f"the call's arguments are no JSON: {function.get('arguments')!r}") from problem
     if function.get("name") != "get_weather" or not isinstance(arguments, dict) or "city" not in arguments:
         raise ServeError(f"a wrong call: {function.get('name')}({arguments})")
@@ -109,10 +106,7 @@ def check_tool(client: Client, served_name: str) -> str:
 
 
 def check_reasoning(client: Client, served_name: str) -> str:
-    """A question to think about is answered with the thoughts apart from the answer.
-
-    :raises ServeError: there are no thoughts, or no answer.
-    """
+    """A question to think about is answered with thoughts and, apart, an answer, or ServeError is raised."""
     message = _chat(client, served_name, "What is 17 times 23? Think first.", max_tokens=2048)
     thoughts = _text(message, "reasoning_content")
     answer = _text(message, "content")
@@ -120,33 +114,12 @@ def check_reasoning(client: Client, served_name: str) -> str:
 
 
 def check_image(client: Client, served_name: str) -> str:
-    """A question about an image is answered with text.
-
-    :raises ServeError: it isn't.
-    """
-    url = "data:image/png;base64," + base64.b64encode(png(64, 64, (200, 30, 30))).decode()
+    """A question about an image is answered with text, or ServeError is raised."""
     content = [
-        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "image_url", "image_url": {"url": RED_SQUARE}},
         {"type": "text", "text": "Which colour is this square? One word."},
     ]
     return _text(_chat(client, served_name, content, max_tokens=32), "content")
-
-
-def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
-    """Return a PNG of one colour."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    rows = (b"\0" + bytes(colour) * width) * height
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
 
 
 def table(results: list[SmokeResult]) -> list[str]:
