@@ -35,6 +35,8 @@ OWN_ENVIRONMENT = "bundler"
 """The environment that bundler itself travels in."""
 _SHIPPED = "_workspace"
 """The package's folder that a wheel of bundler brings its own pixi.toml and pixi.lock in."""
+PACKED = "bundles"
+"""The folder of a workspace that ``pack`` writes bundles to."""
 MANIFEST, LOCK = "pixi.toml", "pixi.lock"
 HOST_PACKAGES = frozenset({"__unix", "__linux", "__glibc", "__archspec", "__cuda"})
 """Virtual packages that a GPU host has; a platform that asks for another one isn't its platform."""
