@@ -11,9 +11,12 @@ from bundler import manifest as manifests
 from bundler.archive import sums, validate
 from bundler.archive.layout import Layout
 from bundler.archive.media import PACK_JOURNAL
+from bundler.archive.parity_advice import has_parity, or_repair
 from bundler.archive.trust import ASK_NOTHING
 from bundler.archive.volume_reader import FileVolume
+from bundler.common.durable import read_plain
 from bundler.errors import DamagedError, InputError, UnknownNameError
+from bundler.workspace import PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,7 +127,7 @@ def _open_manifest(folder: Path, listed: bytes) -> bytes:
         raise DamagedError(
             "manifest.json is not the one that SHA256SUMS names",
             where=folder / sums.MANIFEST,
-            hint="copy manifest.json and SHA256SUMS again",
+            hint=or_repair("copy manifest.json and SHA256SUMS again", [folder], parity=has_parity(folder)),
         )
     return data
 
@@ -132,15 +135,17 @@ def _open_manifest(folder: Path, listed: bytes) -> bytes:
 def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            raise InputError(f"{name} is absurdly long", where=path)
-        return path.read_bytes()
+        return read_plain(path, LARGEST_MANIFEST)
     except FileNotFoundError as problem:
         raise InputError(
             f"this is not a whole bundle: it has no {name}",
             where=folder,
-            hint="name the folder that holds manifest.json and SHA256SUMS; if packing was interrupted, "
-            "run the same bundler pack again",
+            hint=or_repair(
+                "name the folder that holds manifest.json and SHA256SUMS; if packing was interrupted, "
+                "run the same bundler pack again",
+                [folder],
+                parity=has_parity(folder),
+            ),
         ) from problem
     except OSError as problem:
         raise InputError(f"the bundle can't be read: {problem.strerror}", where=problem.filename) from problem
@@ -169,7 +174,8 @@ def find_bundle(start: Path | None = None) -> Path:
     """Return the folder of the one bundle that is meant.
 
     That is ``start`` or the one of its direct subfolders that is a bundle; without ``start``, the same for
-    the current folder, and then the folder that ``BUNDLER_BUNDLE`` names.
+    the current folder and what ``pack`` wrote to ``bundles`` in it, and then the
+    folder that ``BUNDLER_BUNDLE`` names.
 
     :raises UnknownNameError: none is there, or several are, which it names.
     """
@@ -177,6 +183,8 @@ def find_bundle(start: Path | None = None) -> Path:
     if is_bundle(place):
         return place
     found = bundles_below(place)
+    if start is None:
+        found += bundles_below(place / PACKED)
     if len(found) == 1:
         return found[0]
     named = os.environ.get(BUNDLE_VARIABLE)
@@ -190,6 +198,16 @@ def find_bundle(start: Path | None = None) -> Path:
             where=place,
             hint=f"name the one you mean, or set {BUNDLE_VARIABLE}",
         )
+    if (place / sums.MANIFEST).is_file() or (place / sums.SUMS).is_file():
+        raise UnknownNameError(
+            "this is not a whole bundle: it lacks manifest.json or SHA256SUMS",
+            where=place,
+            hint="copy the bundle again, whole; if packing was interrupted, run the same bundler pack again",
+        )
+    if start is not None and not place.exists():
+        raise UnknownNameError(
+            "there is no such folder", where=place, hint="name the folder that holds manifest.json"
+        )
     if start is not None and (place / PACK_JOURNAL).is_file():
         raise UnknownNameError(
             "the bundle here is unfinished",
@@ -199,7 +217,11 @@ def find_bundle(start: Path | None = None) -> Path:
     raise UnknownNameError(
         "no bundle here, nor in a folder directly below",
         where=place,
-        hint=f"name the folder that holds manifest.json, or set {BUNDLE_VARIABLE}",
+        hint=or_repair(
+            f"name the folder that holds manifest.json, or set {BUNDLE_VARIABLE}",
+            [place],
+            parity=has_parity(place),
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.archive.parity_advice import or_repair
 from bundler.errors import DamagedError, PartialError
 
 if TYPE_CHECKING:
@@ -46,24 +47,26 @@ def refuse_damage(bundle: Bundle, damages: Sequence[Damage], files: Sequence[int
         f"{len(damages)} damaged frame(s) in {', '.join(volumes)}; everything else is unpacked",
         where=", ".join(map(str, bundle.folders)),
         findings=findings,
-        hint=f"copy {', '.join(volumes)} again and run the same command: it reads only what is missing",
+        hint=or_repair(
+            f"copy {', '.join(volumes)} again and run the same command: it reads only what is missing",
+            bundle.folders,
+            parity=bundle.manifest.parity is not None,
+        ),
     )
 
 
-def refuse_missing(bundle: Bundle, frames: int, files: Sequence[int]) -> None:
+def refuse_waiting(volumes: Sequence[str], files: Sequence[int]) -> None:
     """End a partial unpack.
 
-    :param frames: how many frames lie in volumes that aren't here.
-    :raises PartialError: naming the volumes that are needed next.
+    :param volumes: those that are needed yet and aren't here.
+    :raises PartialError: naming them.
     """
-    if not frames:
-        return
-    missing = bundle.missing
-    raise PartialError(
-        f"unpacked what is here; {len(files)} file(s) wait for {len(missing)} volume(s)",
-        findings=_short(missing),
-        hint=f"insert the disk with {missing[0]} and run the same command with its folder",
-    )
+    if volumes:
+        raise PartialError(
+            f"unpacked what is here; {len(files)} file(s) wait for {len(volumes)} volume(s)",
+            findings=_short(list(volumes)),
+            hint=f"insert the disk with {volumes[0]} and run the same command with its folder",
+        )
 
 
 def _short(lines: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundler.archive import frames
+from bundler.archive.parity_advice import or_repair
 from bundler.errors import DamagedError, MissingVolumeError
 
 if TYPE_CHECKING:
@@ -19,16 +20,26 @@ def check_volumes(bundle: Bundle, *, partial: bool = False) -> None:
     A volume is known by the digest of its first frame, or of others where the first one is damaged.
 
     :param partial: missing volumes are no fault.
-    :raises MissingVolumeError: naming each that is missing, short, too long or swapped.
+    :raises MissingVolumeError: none is here, or naming each that is missing, short, too long or swapped.
     """
+    if partial and not bundle.volumes and bundle.manifest.volumes:
+        raise MissingVolumeError(
+            f"none of the bundle's {len(bundle.manifest.volumes)} volumes is here",
+            where=", ".join(map(str, bundle.folders)),
+            hint="name the folder that holds volumes",
+        )
     found = list(_findings(bundle, partial))
     if found:
         raise MissingVolumeError(
             "volumes are missing, short or swapped; nothing was written",
             where=", ".join(map(str, bundle.folders)),
             findings=found,
-            hint="copy the named volumes again, or name every folder that holds volumes: "
-            "bundler unpack DISK1 DISK2 DEST (one disk after the other: --partial)",
+            hint=or_repair(
+                "copy the named volumes again, or name every folder that holds volumes: "
+                "bundler unpack DISK1 DISK2 DEST (one disk after the other: --partial)",
+                bundle.folders,
+                parity=bundle.manifest.parity is not None,
+            ),
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
+
+import tomli
 
 from bundler.errors import InputError
 
@@ -62,7 +63,7 @@ def load_configuration(workspace: Path | None = None) -> Configuration:
     mirrors: dict[str, tuple[str, ...]] = {}
     authentication: Path | None = None
     for path, named_by in _files(workspace):
-        what, broken = "pixi's configuration", tomllib.TOMLDecodeError
+        what, broken = "pixi's configuration", (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError)
         table = read_optional(path, _read_toml, what=what, named_by=named_by, broken=broken) or {}
         for prefix, targets in _mirrors(table, path):
             mirrors[prefix] = targets
@@ -87,7 +88,12 @@ def _files(workspace: Path | None) -> Iterator[tuple[Path, str | None]]:
 
 
 def read_optional(
-    path: Path, read: Callable[[Path], T], *, what: str, named_by: str | None, broken: type[Exception]
+    path: Path,
+    read: Callable[[Path], T],
+    *,
+    what: str,
+    named_by: str | None,
+    broken: tuple[type[Exception], ...],
 ) -> T | None:
     """Return what a file says that needs not be there, or ``None`` where it isn't.
 
@@ -105,12 +111,12 @@ def read_optional(
         ) from problem
     except OSError as problem:
         raise InputError(f"{what} can't be read: {problem.strerror}", where=path) from problem
-    except (broken, UnicodeDecodeError) as problem:
+    except broken as problem:
         raise InputError(f"{what} is broken: {problem}", where=path) from problem
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return tomli.loads(path.read_text(encoding="utf-8"))
 
 
 def _mirrors(table: Mapping[str, Any], path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

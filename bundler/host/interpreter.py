@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.host.surroundings import NEUTRAL_FOLDER, SAFE_PATH, inherited
+from bundler.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -40,19 +42,13 @@ print(json.dumps(dict(executable=sys.executable, prefix=sys.prefix, python=platf
 """
 
 
-class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
+class Interpreter(Stack, frozen=True, kw_only=True):
     """An interpreter's own account."""
 
     executable: str
     prefix: str
-    python: str
-    sglang: str | None = None
-    torch: str | None = None
-    cuda: str | None = None
-    """The CUDA version that its torch was built for."""
     kernel: str | None = None
     """The version of sgl-kernel."""
-    cudnn: str | None = None
 
 
 def find_interpreter(word: str) -> Path:
@@ -87,5 +83,5 @@ def probe(python: Path, keep: Collection[str] = ()) -> Interpreter:
     except subprocess.CalledProcessError as problem:
         said = problem.stderr.strip().splitlines()[-1:]
         raise InputError("the interpreter doesn't run", where=python, findings=said) from problem
-    except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError) as problem:
+    except (OSError, subprocess.TimeoutExpired, *BROKEN_JSON) as problem:
         raise InputError(f"the interpreter doesn't answer: {problem}", where=python) from problem

@@ -10,7 +10,7 @@ import msgspec
 from bundler.environment_check import CHECK_SECONDS, run_script
 from bundler.errors import DoctorError
 from bundler.host.surroundings import NEUTRAL_FOLDER
-from bundler.serve.failures import ending, explain, telling
+from bundler.serve.failures import diagnose, ending, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,9 +27,7 @@ def run_check(
 ) -> list[CheckResult]:
     """Import, compile a Triton kernel and reduce over all visible GPUs.
 
-    :param python: the environment's interpreter.
     :param environment: exactly the variables that the server gets.
-    :param imports: the modules to import.
     :raises DoctorError: the interpreter doesn't run, or not to its end.
     """
     run = run_script(
@@ -42,13 +40,9 @@ def run_check(
         failure=DoctorError,
     )
     if run.broke_off or not run.results:
-        known = explain(run.output)
-        raise DoctorError(
-            f"the check broke off: {ending(run.code)}",
-            where=python,
-            findings=telling(run.output) + ([f"cause: {known.cause}"] if known else []),
-            hint=known.fix if known else None,
-        )
+        findings, fix = diagnose(run.output)
+        what = f"the check broke off: {ending(run.code)}"
+        raise DoctorError(what, where=python, findings=findings, hint=fix)
     return [_explained(result) for result in run.results]
 
 

@@ -1,38 +1,21 @@
-"""Waiting until the server answers: ``/health`` 200, or its end, or the end of patience."""
+"""Whether a server answers: ``/health`` 200."""
 
 from __future__ import annotations
 
 import http.client
 import threading
-import time
 import urllib.error
-import urllib.request
-from typing import TYPE_CHECKING
 
-from bundler.errors import ServeError
-from bundler.serve.failures import ending, explain, telling
-from bundler.serve.progress_log import LogTail, Progress
+from bundler.serve.client import OPENER
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-POLL = 0.2
 HEALTH_SECONDS = 25.0
 """How long one answer may take: a ready server generates a token before it answers, SGLang gives it 20 s."""
-STATUS_INTERVAL = 10.0
-"""Seconds between two status lines of one stage."""
-DEFAULT_TIMEOUT = 3600.0
-"""Seconds until a server that says nothing new is given up: 700 GB from a slow disk take half of it."""
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Without proxies: the server is on this host."""
 
 
 def health(url: str, timeout: float = HEALTH_SECONDS) -> str:
     """Ask ``/health`` once: ``ready``, ``starting`` (503), ``refused``, ``silent`` or ``status N``."""
     try:
-        with _OPENER.open(f"{url}/health", timeout=timeout) as answer:
+        with OPENER.open(f"{url}/health", timeout=timeout) as answer:
             return "ready" if answer.status == 200 else f"status {answer.status}"
     except urllib.error.HTTPError as problem:
         return "starting" if problem.code == 503 else f"status {problem.code}"
@@ -64,83 +47,3 @@ class HealthProbe:
     def stop(self) -> None:
         """Ask no more."""
         self._stop.set()
-
-
-def wait_until_ready(
-    url: str,
-    log: Path,
-    ended: Callable[[], int | None],
-    *,
-    timeout: float = DEFAULT_TIMEOUT,
-    say: Callable[[str], None] | None = None,
-    echo: Callable[[str], None] | None = None,
-    watch: Callable[[], str | None] | None = None,
-    tail: LogTail | None = None,
-) -> Progress:
-    """Wait until a server is ready.
-
-    :param ended: returns the process's exit code once it has ended.
-    :param timeout: seconds it may take in all.
-    :param say: shown status lines.
-    :param echo: shown every line of the log.
-    :param watch: says why waiting has become pointless, ``None`` as long as it hasn't.
-    :param tail: the log's reader, where the caller goes on reading.
-    :returns: where the seconds went; its stage is ``ready``.
-    :raises ServeError: it ended, or the time is up; with the cause and the last lines of its log.
-    """
-    progress, tail, probe = Progress(time.monotonic()), tail or LogTail(log), HealthProbe(url)
-    shown, shown_at = "", 0.0
-    try:
-        while True:
-            now = time.monotonic()
-            for line in tail.read():
-                progress.see(line, now)
-                if echo:
-                    echo(line)
-            if probe.ready.is_set():
-                progress.began["ready"] = now
-                progress.stage, progress.detail = "ready", ""
-                return progress
-            _give_up(progress, tail, log, ended(), watch, now, timeout, probe.last, echo)
-            if say and (progress.stage != shown or now - shown_at > STATUS_INTERVAL):
-                say(progress.line(now))
-                shown, shown_at = progress.stage, now
-            probe.ready.wait(POLL)
-    finally:
-        probe.stop()
-
-
-def _give_up(
-    progress: Progress,
-    tail: LogTail,
-    log: Path,
-    code: int | None,
-    watch: Callable[[], str | None] | None,
-    now: float,
-    timeout: float,
-    answer: str,
-    echo: Callable[[str], None] | None,
-) -> None:
-    reason = watch() if watch else None
-    if code is not None:
-        for line in tail.drain():
-            progress.see(line, now)
-            if echo:
-                echo(line)
-        raise failure(f"the server ended while {progress.line(now)}: {ending(code)}", progress, log)
-    if reason:
-        raise failure(f"{reason} (here: {progress.line(now)})", progress, log)
-    if now - progress.started > timeout:
-        what = f"the server isn't ready after {timeout:.0f} s; it was {progress.line(now)}; /health: {answer}"
-        raise failure(what, progress, log, "give it longer with --timeout SECONDS, if its log goes on")
-
-
-def failure(what: str, progress: Progress, log: Path, hint: str | None = None) -> ServeError:
-    """Return the error for a server that failed, with the known cause where its log shows one."""
-    lines = list(progress.last)
-    known = explain(lines)
-    findings = telling(lines)
-    if known:
-        findings.append(f"cause: {known.cause}")
-        hint = known.fix
-    return ServeError(what, where=log, hint=hint or "read its log: bundler logs", findings=findings)

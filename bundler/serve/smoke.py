@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import struct
 import time
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import ServeError
 
 if TYPE_CHECKING:
@@ -35,6 +33,14 @@ WEATHER = {
 }
 
 
+RED_SQUARE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsEty/aMYywi+hcEKLNO+FgEBAQEBAQEB"
+    "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQGBywLKp0DxvxLbjwAAAABJRU5ErkJggg=="
+)
+"""64 × 64 pixels of one colour, as PNG."""
+
+
 class SmokeResult(msgspec.Struct, frozen=True, kw_only=True):
     """One question's outcome."""
 
@@ -47,29 +53,19 @@ class SmokeResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def smoke(client: Client, served_name: str, wanted: Smoke) -> list[SmokeResult]:
-    """Ask a server everything its model is said to do.
-
-    :param served_name: the name under which the model is asked for.
-    :param wanted: what the model's manifest says may be asked.
-    """
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("models", lambda: check_models(client, served_name)),
-        ("chat", lambda: check_chat(client, served_name)),
-    ]
-    if wanted.tools:
-        checks.append(("tool call", lambda: check_tool(client, served_name)))
-    if wanted.reasoning:
-        checks.append(("reasoning", lambda: check_reasoning(client, served_name)))
-    if wanted.image:
-        checks.append(("image", lambda: check_image(client, served_name)))
-    return [_timed(name, check) for name, check in checks]
+    """Ask a server, by its model's served name, everything that the model's manifest says it does."""
+    checks: dict[str, tuple[bool, Callable[[Client, str], str]]] = {
+        "models": (True, check_models),
+        "chat": (True, check_chat),
+        "tool call": (wanted.tools, check_tool),
+        "reasoning": (wanted.reasoning, check_reasoning),
+        "image": (wanted.image, check_image),
+    }
+    return [_timed(name, check, client, served_name) for name, (asked, check) in checks.items() if asked]
 
 
 def check_models(client: Client, served_name: str) -> str:
-    """``/v1/models`` lists the served name.
-
-    :raises ServeError: it doesn't.
-    """
+    """``/v1/models`` lists the served name, or ServeError is raised."""
     listed = client.get("/v1/models")
     rows = listed.get("data") if isinstance(listed, dict) else None
     names = [str(row.get("id")) for row in rows or [] if isinstance(row, dict)]
@@ -79,20 +75,14 @@ def check_models(client: Client, served_name: str) -> str:
 
 
 def check_chat(client: Client, served_name: str) -> str:
-    """A chat is answered with text.
-
-    :raises ServeError: it isn't.
-    """
+    """A chat is answered with text, or ServeError is raised."""
     message = _chat(client, served_name, "Say hi in one short sentence.", max_tokens=64)
     # A model that thinks first may spend all of so few tokens on that.
     return _text(message, "content", "reasoning_content")
 
 
 def check_tool(client: Client, served_name: str) -> str:
-    """A question that needs a tool is answered by a call of it, with arguments that are JSON.
-
-    :raises ServeError: it isn't.
-    """
+    """A question that needs a tool is answered by a right call of it, or ServeError is raised."""
     question = "What is the weather in Paris right now? Use the tool."
     message = _chat(client, served_name, question, max_tokens=1024, tools=[WEATHER], tool_choice="auto")
     calls = message.get("tool_calls") or []
@@ -101,7 +91,7 @@ def check_tool(client: Client, served_name: str) -> str:
     function = calls[0].get("function") or {}
     try:
         arguments = msgspec.json.decode(function.get("arguments") or "")
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise ServeError(f"the call's arguments are no JSON: {function.get('arguments')!r}") from problem
     if function.get("name") != "get_weather" or not isinstance(arguments, dict) or "city" not in arguments:
         raise ServeError(f"a wrong call: {function.get('name')}({arguments})")
@@ -109,10 +99,7 @@ def check_tool(client: Client, served_name: str) -> str:
 
 
 def check_reasoning(client: Client, served_name: str) -> str:
-    """A question to think about is answered with the thoughts apart from the answer.
-
-    :raises ServeError: there are no thoughts, or no answer.
-    """
+    """A question to think about is answered with thoughts and, apart, an answer, or ServeError is raised."""
     message = _chat(client, served_name, "What is 17 times 23? Think first.", max_tokens=2048)
     thoughts = _text(message, "reasoning_content")
     answer = _text(message, "content")
@@ -120,33 +107,12 @@ def check_reasoning(client: Client, served_name: str) -> str:
 
 
 def check_image(client: Client, served_name: str) -> str:
-    """A question about an image is answered with text.
-
-    :raises ServeError: it isn't.
-    """
-    url = "data:image/png;base64," + base64.b64encode(png(64, 64, (200, 30, 30))).decode()
+    """A question about an image is answered with text, or ServeError is raised."""
     content = [
-        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "image_url", "image_url": {"url": RED_SQUARE}},
         {"type": "text", "text": "Which colour is this square? One word."},
     ]
     return _text(_chat(client, served_name, content, max_tokens=32), "content")
-
-
-def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
-    """Return a PNG of one colour."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    rows = (b"\0" + bytes(colour) * width) * height
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
 
 
 def table(results: list[SmokeResult]) -> list[str]:
@@ -158,10 +124,10 @@ def table(results: list[SmokeResult]) -> list[str]:
     ]
 
 
-def _timed(name: str, check: Callable[[], str]) -> SmokeResult:
+def _timed(name: str, check: Callable[[Client, str], str], client: Client, served_name: str) -> SmokeResult:
     began = time.monotonic()
     try:
-        seen, passed = check(), True
+        seen, passed = check(client, served_name), True
     except ServeError as problem:
         seen, passed = problem.what, False
     except (AttributeError, KeyError, TypeError, IndexError) as problem:

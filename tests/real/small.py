@@ -5,7 +5,7 @@
 
 Takes the wheels that the first command fetched, leaves out what such a server doesn't load and the GPU code
 of other GPUs, locks what remains and packs it: for a GPU host to which only little can be carried at a time.
-What runs there is ``tests/real/on_gpu.py``. Wants gcc and binutils.
+There ``tests.gpu.bring`` takes it, and ``tests.gpu.run`` tries it. Wants gcc and binutils.
 """
 
 from __future__ import annotations
@@ -135,7 +135,6 @@ def lay_out_loads(bundle: Path, folder: Path) -> list[Path]:
         load.mkdir(parents=True)
         for path in (one, *small):
             os.link(path, load / path.name)
-        shutil.copy2(Path(__file__).with_name("on_gpu.py"), load)
         loads.append(load)
     return loads
 

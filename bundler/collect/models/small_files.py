@@ -16,6 +16,8 @@ import msgspec
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 
+from bundler.common.broken import BROKEN_JSON
+
 if TYPE_CHECKING:
     from jinja2.parser import Parser
 
@@ -113,7 +115,7 @@ def decode(data: bytes) -> tuple[dict[str, Any], str | None]:
     """
     try:
         return msgspec.json.decode(data, type=dict[str, Any]), None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+    except BROKEN_JSON as problem:
         strict = problem
     try:
         value = json.loads(data.decode("utf-8"))
