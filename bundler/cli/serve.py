@@ -13,7 +13,7 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
-from bundler.cli.progress import say
+from bundler.cli.progress import StageLine, say
 from bundler.cli.serving import (
     choice_of,
     findings_of,
@@ -28,11 +28,13 @@ from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
 from bundler.serve.environment_checks import check_openness
 from bundler.serve.failures import explain, telling
+from bundler.serve.flags import parse, value_of
 from bundler.serve.process import GRACE, refuse_second, start, stop, write_secret
 from bundler.serve.progress_log import LogTail, Progress
-from bundler.serve.readiness import DEFAULT_TIMEOUT, health
+from bundler.serve.readiness import DEFAULT_TIMEOUT, Voice, health
 from bundler.serve.server_record import ServerState, choose, run_folder, server_name, servers
-from bundler.serve.supervise import Voice, WaitLimits, run_detached, run_foreground
+from bundler.serve.supervise import WaitLimits, run_detached, run_foreground
+from bundler.serve.warmup import WarmUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from bundler.cli.serving import Opened
 
 POLL = 0.3
+KNOWN = ("ready", "warming up", "ended")
+"""What a server does where its log need not be asked."""
 
 
 @click.command("serve")
@@ -47,6 +51,7 @@ POLL = 0.3
 @click.option("--dry-run", is_flag=True, help="Print the command as one would type it; a workspace will do.")
 @click.option("--detach", is_flag=True, help="Return once the server is ready, and leave it running.")
 @click.option("--no-wait", is_flag=True, help="With --detach: return at once.")
+@click.option("--no-warm-up", is_flag=True, help="Ready without first chats: the first user waits for them.")
 @click.option("--no-doctor", is_flag=True, help="Start whatever the checks would say.")
 @click.option("--quiet", is_flag=True, help="Don't show the server's log.")
 @click.option("--no-read-ahead", is_flag=True, help="Don't read the weights into the page cache meanwhile.")
@@ -60,7 +65,7 @@ POLL = 0.3
 )
 @launch_options
 def serve_command(**options: Any) -> None:
-    """Launch the tensor-parallel SGLang server: doctor first, ready by /health, ended as a whole."""
+    """Launch the tensor-parallel SGLang server: doctor first, ready when it is warm, ended as a whole."""
     dry_run = options["dry_run"]
     opened = open_choice(choice_of(options, wishes=wishes_of(options), dry_run=dry_run))
     if dry_run:
@@ -76,19 +81,30 @@ def serve_command(**options: Any) -> None:
         require_fit(opened)
     show_kept(opened)
     detach = options["detach"]
+    asked = not options["no_warm_up"] and not options["no_wait"] and opened.launch.node_rank == 0
+    warm_up = WarmUp(opened.target.spec.smoke, key_of(opened, key_file)) if asked else None
     server = start(
-        opened.launch, opened.target, opened.host, os.environ, detach=detach, api_key_file=key_file
+        opened.launch,
+        opened.target,
+        opened.host,
+        os.environ,
+        detach=detach,
+        api_key_file=key_file,
+        warms_up=asked,
     )
     say(f"{opened.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
     if detach and options["no_wait"]:
         return
-    patience = WaitLimits(timeout=options["timeout"], read_ahead=not options["no_read_ahead"])
+    patience = WaitLimits(
+        timeout=options["timeout"], read_ahead=not options["no_read_ahead"], warm_up=warm_up
+    )
     if detach:
-        run_detached(server, opened.launch, patience, Voice(say))
+        run_detached(server, opened.launch, patience, Voice(say, count=StageLine()))
         say(f"{opened.launch.url} serves {server.state.served_name}; end it with: bundler stop", result=True)
     else:
-        echo = None if options["quiet"] else echo_without(key_file)
-        run_foreground(server, opened.launch, patience, Voice(say, echo))
+        count = StageLine()
+        voice = Voice(say, count=count) if options["quiet"] else Voice(say, echo_without(key_file), count)
+        run_foreground(server, opened.launch, patience, voice)
 
 
 def show_launch(opened: Opened) -> None:
@@ -123,6 +139,11 @@ def require_fit(opened: Opened) -> None:
     if warned:
         say("\n".join(table(warned)))
     say(f"doctor: {len(findings)} checks, {count_text(len(warned))}")
+
+
+def key_of(opened: Opened, key_file: Path | None) -> str | None:
+    """Return the key that clients must give, where a file or SGLang's own flag names one."""
+    return key_file.read_text().strip() if key_file else value_of("api-key", {}, parse(opened.launch.argv))
 
 
 def echo_without(key_file: Path | None) -> Callable[[str], None]:
@@ -248,7 +269,7 @@ def _wait(folder: Path, port: int | None, node_rank: int | None, seconds: float)
         if seen and not any(one.running for one in states):
             raise _gone(states, folder)
         seen = seen or bool(states)
-        if states and all(health(one.url) == "ready" for one in states):
+        if states and all(health(one.url) == "ready" and not one.warming for one in states):
             return
         time.sleep(POLL)
     raise ServeError(f"not ready after {seconds:.0f} s", where=folder, hint="see: bundler logs")
@@ -263,7 +284,9 @@ def _record(state: ServerState) -> dict[str, Any]:
         for line in LogTail(Path(state.log)).drain():
             progress.see(line, 0.0)
     lost = state.lost if running else []
-    doing = f"{progress.stage} {progress.detail}".strip() if answer not in ("ready", "ended") else answer
+    if answer == "ready" and state.warming:
+        answer = "warming up"
+    doing = f"{progress.stage} {progress.detail}".strip() if answer not in KNOWN else answer
     uptime = round(time.time() - state.started, 1) if running else None
     if lost:
         doing = f"lost {', '.join(lost)}"

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
-from bundler.cli.progress import say
+from bundler.cli.progress import StageLine, say
 from bundler.cli.serve import require_fit
 from bundler.cli.serving import choice_of, launch_options, open_choice, selection_options, wishes_of
 from bundler.errors import ServeError, UnknownNameError, UsageError
@@ -19,10 +19,10 @@ from bundler.installation import find_installation
 from bundler.model import Smoke
 from bundler.serve.client import Client
 from bundler.serve.process import refuse_second, start
-from bundler.serve.readiness import DEFAULT_TIMEOUT
+from bundler.serve.readiness import DEFAULT_TIMEOUT, Voice
 from bundler.serve.server_record import run_folder, server_name, servers
 from bundler.serve.smoke import SmokeResult, smoke, table
-from bundler.serve.supervise import Voice, WaitLimits, ended_afterwards, run_detached
+from bundler.serve.supervise import WaitLimits, ended_afterwards, run_detached
 
 if TYPE_CHECKING:
     from bundler.cli.serving import Choice
@@ -149,7 +149,7 @@ def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     if not options["no_doctor"]:
         require_fit(opened)
     server = start(opened.launch, opened.target, opened.host, os.environ, detach=True)
-    patience, voice = WaitLimits(timeout=options["timeout"]), Voice(say)
+    patience, voice = WaitLimits(timeout=options["timeout"]), Voice(say, count=StageLine())
     with ended_afterwards(server, patience, voice):
         run_detached(server, opened.launch, patience, voice)
         return _ask(options, server.state)

@@ -15,6 +15,10 @@ ANSWER_SECONDS = 300.0
 """How long one answer may take: the first of its kind may compile kernels."""
 
 
+class NoAnswerError(ServeError):
+    """Nothing came back: the server isn't there, or went."""
+
+
 class Client:
     """A client of one server."""
 
@@ -63,7 +67,7 @@ class Client:
             raise ServeError("the server's answer is no JSON", where=request.full_url) from problem
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "reason", None) or problem
-            raise ServeError(
+            raise NoAnswerError(
                 f"no answer from the server: {reason}",
                 where=request.full_url,
                 hint="does it run? bundler status",

@@ -65,11 +65,13 @@ def start(
     *,
     detach: bool,
     api_key_file: Path | None = None,
+    warms_up: bool = False,
 ) -> Server:
     """Start the server in a session of its own, its output in its log.
 
     :param base: the user's environment.
     :param detach: whether it outlives this command.
+    :param warms_up: whether this command asks it chats before it is ready.
     :raises ServeError: a server of this installation has that port, or the interpreter doesn't start.
     """
     folder = run_folder(target.root)
@@ -87,6 +89,8 @@ def start(
         before = used_memory()
         process = _spawn(launch, {**launch.environment(base), MARKER: marker}, log, _own_folder(folder))
         state = _state_of(launch, target, process.pid, marker, log, before, detach, api_key_file)
+        if warms_up:
+            state = msgspec.structs.replace(state, warmed_by=(os.getpid(), own_start() or ""))
         write_state(folder, state)
         return Server(state, process, folder)
 

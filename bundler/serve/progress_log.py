@@ -93,6 +93,8 @@ class Progress:
             if match := pattern.search(line):
                 self.detail = f"{noun} {match[1]} of {match[2]}"
         names = [name for name, _ in STAGES]
+        if self.stage not in (FIRST_STAGE, *names):
+            return
         reached = -1 if self.stage == FIRST_STAGE else names.index(self.stage)
         for place, (name, pattern) in enumerate(STAGES):
             # Each rank logs each line: a stage begins with the first that reaches it and never goes back.
@@ -100,6 +102,12 @@ class Progress:
                 self.stage, self.detail = name, ""
                 self.began[name] = now
                 reached = place
+
+    def enter(self, stage: str, now: float) -> None:
+        """Begin a stage that the log doesn't tell of."""
+        self.stage, self.detail = stage, ""
+        self.began.pop("ready", None)
+        self.began[stage] = now
 
     def line(self, now: float) -> str:
         """Return the status line: ``loading weights: shard 3 of 93, 42 s``."""

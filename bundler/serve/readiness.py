@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.errors import ServeError
@@ -14,16 +15,18 @@ from bundler.serve.failures import ending, explain, telling
 from bundler.serve.progress_log import LogTail, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 POLL = 0.2
 HEALTH_SECONDS = 25.0
 """How long one answer may take: a ready server generates a token before it answers, SGLang gives it 20 s."""
-STATUS_INTERVAL = 10.0
-"""Seconds between two status lines of one stage."""
+QUIET_SECONDS = 300.0
+"""Seconds without a line in the log after which it is looked where the server's processes are."""
 DEFAULT_TIMEOUT = 3600.0
 """Seconds until a server that says nothing new is given up: 700 GB from a slow disk take half of it."""
+
+STILL_BUSY = "give it longer with --timeout SECONDS, if its log goes on"
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Without proxies: the server is on this host."""
@@ -41,6 +44,26 @@ def health(url: str, timeout: float = HEALTH_SECONDS) -> str:
     except (urllib.error.URLError, http.client.HTTPException, OSError) as problem:
         reason = getattr(problem, "reason", problem)
         return "silent" if isinstance(reason, TimeoutError) else "refused"
+
+
+def _unsaid(line: str) -> None:
+    """Show nothing."""
+
+
+def _uncounted(stage: str, line: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What is shown to the user; none of these functions raises."""
+
+    say: Callable[[str], None]
+    """News, a line each."""
+    echo: Callable[[str], None] = _unsaid
+    """Lines of the server's log."""
+    count: Callable[[str, str], None] = _uncounted
+    """The stage that is waited for and its line as it is now; both empty where nothing is waited for."""
 
 
 class HealthProbe:
@@ -72,39 +95,46 @@ def wait_until_ready(
     ended: Callable[[], int | None],
     *,
     timeout: float = DEFAULT_TIMEOUT,
-    say: Callable[[str], None] | None = None,
-    echo: Callable[[str], None] | None = None,
+    voice: Voice | None = None,
     watch: Callable[[], str | None] | None = None,
+    look: Callable[[], list[str]] | None = None,
     tail: LogTail | None = None,
 ) -> Progress:
     """Wait until a server is ready.
 
     :param ended: returns the process's exit code once it has ended.
     :param timeout: seconds it may take in all.
-    :param say: shown status lines.
-    :param echo: shown every line of the log.
+    :param voice: what is shown meanwhile; nothing where not given.
     :param watch: says why waiting has become pointless, ``None`` as long as it hasn't.
+    :param look: says where the server's processes are, when nothing is heard of them.
     :param tail: the log's reader, where the caller goes on reading.
     :returns: where the seconds went; its stage is ``ready``.
     :raises ServeError: it ended, or the time is up; with the cause and the last lines of its log.
     """
     progress, tail, probe = Progress(time.monotonic()), tail or LogTail(log), HealthProbe(url)
-    shown, shown_at = "", 0.0
+    voice = voice or Voice(say=_unsaid)
+    heard = progress.started
     try:
         while True:
             now = time.monotonic()
             for line in tail.read():
                 progress.see(line, now)
-                if echo:
-                    echo(line)
+                voice.echo(line)
+                heard = now
             if probe.ready.is_set():
                 progress.began["ready"] = now
                 progress.stage, progress.detail = "ready", ""
                 return progress
-            _give_up(progress, tail, log, ended(), watch, now, timeout, probe.last, echo)
-            if say and (progress.stage != shown or now - shown_at > STATUS_INTERVAL):
-                say(progress.line(now))
-                shown, shown_at = progress.stage, now
+            _give_up(progress, tail, log, ended(), watch, now, timeout, probe.last, voice, look)
+            voice.count(progress.stage, progress.line(now))
+            if look and now - heard > QUIET_SECONDS:
+                voice.say(f"nothing in its log for {now - heard:.0f} s; its processes are here:")
+                for line in look():
+                    voice.say(f"  {line}")
+                # The stacks are in the log now, and once is enough until it says something of its own.
+                for line in tail.drain():
+                    voice.echo(line)
+                heard = float("inf")
             probe.ready.wait(POLL)
     finally:
         probe.stop()
@@ -119,27 +149,32 @@ def _give_up(
     now: float,
     timeout: float,
     answer: str,
-    echo: Callable[[str], None] | None,
+    voice: Voice,
+    look: Callable[[], list[str]] | None,
 ) -> None:
     reason = watch() if watch else None
     if code is not None:
         for line in tail.drain():
             progress.see(line, now)
-            if echo:
-                echo(line)
+            voice.echo(line)
         raise failure(f"the server ended while {progress.line(now)}: {ending(code)}", progress, log)
     if reason:
         raise failure(f"{reason} (here: {progress.line(now)})", progress, log)
     if now - progress.started > timeout:
         what = f"the server isn't ready after {timeout:.0f} s; it was {progress.line(now)}; /health: {answer}"
-        raise failure(what, progress, log, "give it longer with --timeout SECONDS, if its log goes on")
+        raise failure(what, progress, log, STILL_BUSY, look() if look else ())
 
 
-def failure(what: str, progress: Progress, log: Path, hint: str | None = None) -> ServeError:
-    """Return the error for a server that failed, with the known cause where its log shows one."""
+def failure(
+    what: str, progress: Progress, log: Path, hint: str | None = None, places: Sequence[str] = ()
+) -> ServeError:
+    """Return the error for a server that failed, with the known cause where its log shows one.
+
+    :param places: where its processes are, where it hangs.
+    """
     lines = list(progress.last)
-    known = explain(lines)
-    findings = telling(lines)
+    known = explain([*lines, *places])
+    findings = [*telling(lines), *places]
     if known:
         findings.append(f"cause: {known.cause}")
         hint = known.fix

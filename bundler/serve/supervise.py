@@ -6,6 +6,7 @@ import contextlib
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,8 +19,10 @@ from bundler.serve.process import GRACE, kill, stop, wait_for_gpus
 from bundler.serve.process_tree import find_ranks, find_tree
 from bundler.serve.progress_log import LogTail
 from bundler.serve.readahead import ReadAhead
-from bundler.serve.readiness import DEFAULT_TIMEOUT, failure, wait_until_ready
+from bundler.serve.readiness import DEFAULT_TIMEOUT, STILL_BUSY, Voice, failure, wait_until_ready
 from bundler.serve.server_record import write_state
+from bundler.serve.stacks import look_into
+from bundler.serve.warmup import STAGE, WarmUpRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
     from bundler.serve.process import Server
     from bundler.serve.progress_log import Progress
     from bundler.serve.server_record import ServerState
+    from bundler.serve.warmup import WarmUp
 
     Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 POLL = 0.2
+END_SECONDS = 30.0
+"""How long a server that answers no more may take to end, so that its log tells why."""
 RANK_INTERVAL = 1.0
 """Seconds between two looks at the ranks of a server that serves."""
 
@@ -54,16 +60,8 @@ class WaitLimits:
     timeout: float = DEFAULT_TIMEOUT
     grace: float = GRACE
     read_ahead: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """What is shown to the user; neither function raises."""
-
-    say: Callable[[str], None]
-    """Status lines."""
-    echo: Callable[[str], None] | None = None
-    """Lines of the server's log."""
+    warm_up: WarmUp | None = None
+    """What the server is asked before it counts as ready; ``None``: nothing."""
 
 
 def run_detached(server: Server, launch: ServerLaunch, patience: WaitLimits, voice: Voice) -> Progress:
@@ -73,7 +71,7 @@ def run_detached(server: Server, launch: ServerLaunch, patience: WaitLimits, voi
 
     :raises ServeError: it didn't become ready.
     """
-    with _signals(), _ended_unless_ready(server, patience, voice):
+    with _signals(), _ended_on_failure(server, patience, voice):
         link = open_link(launch)
         try:
             progress = _become_ready(server, launch, link, patience, voice)
@@ -94,10 +92,10 @@ def run_foreground(server: Server, launch: ServerLaunch, patience: WaitLimits, v
     link = open_link(launch)
     with _signals():
         try:
-            with _ended_unless_ready(server, patience, voice):
+            with _ended_on_failure(server, patience, voice):
                 tail = LogTail(server.folder / f"{server.state.name}.log")
                 _become_ready(server, launch, link, patience, voice, tail)
-            _watch(server, link, tail, patience, voice)
+                _watch(server, link, tail, voice)
         except TerminatedError:
             _close_failed(link, "it was told to stop")
             voice.say("stopped")
@@ -131,6 +129,7 @@ def _become_ready(
 ) -> Progress:
     """Wait for this node's server, on several nodes for the first one's too, and say where the time went."""
     log = server.folder / f"{server.state.name}.log"
+    tail = tail or LogTail(log)
     ahead = ReadAhead(launch.weights) if patience.read_ahead else None
     try:
         progress = wait_until_ready(
@@ -138,14 +137,19 @@ def _become_ready(
             log,
             server.process.poll,
             timeout=patience.timeout,
-            say=voice.say,
-            echo=voice.echo,
+            voice=voice,
             watch=link.reason if link else None,
+            look=partial(look_into, server.state),
             tail=tail,
         )
+        if ahead:
+            ahead.stop()
+        if patience.warm_up is not None and launch.node_rank == 0:
+            _warm_up(server, patience.warm_up, link, progress, tail, patience, voice)
         if link:
             _wait_for_the_whole(server, link, progress, log, patience, voice)
     finally:
+        voice.count("", "")
         if ahead:
             ahead.stop()
     seconds = time.monotonic() - progress.started
@@ -153,6 +157,45 @@ def _become_ready(
     for line in where_the_seconds_went(progress, seconds, ahead):
         voice.say(line)
     return progress
+
+
+def _warm_up(
+    server: Server,
+    wishes: WarmUp,
+    link: NodeLink | None,
+    progress: Progress,
+    tail: LogTail,
+    patience: WaitLimits,
+    voice: Voice,
+) -> None:
+    """Ask the server its first chats; one that it refuses is told, one that it never answers is a failure."""
+    log = server.folder / f"{server.state.name}.log"
+    progress.enter(STAGE, time.monotonic())
+    run = WarmUpRun(server.state.url, server.state.served_name, wishes, patience.timeout)
+    went = 0.0
+    while not run.done.wait(POLL) or run.broken:
+        now = time.monotonic()
+        progress.detail = run.doing
+        code, reason = server.process.poll(), link.reason() if link else None
+        if run.broken:
+            went = went or now
+            time.sleep(POLL)
+        for line in tail.read() if code is None else tail.drain():
+            progress.see(line, now)
+            voice.echo(line)
+        voice.count(STAGE, progress.line(now))
+        if code is not None:
+            raise failure(f"the server ended while {progress.line(now)}: {ending(code)}", progress, log)
+        if reason or (went and now - went > END_SECONDS):
+            raise failure(f"{reason or run.broken} (here: {progress.line(now)})", progress, log)
+        if now - progress.started > patience.timeout:
+            what = f"the server isn't ready after {patience.timeout:.0f} s; it was {progress.line(now)}"
+            raise failure(what, progress, log, STILL_BUSY, look_into(server.state))
+    progress.enter("ready", time.monotonic())
+    for problem in run.problems:
+        voice.say(f"not answered while warming up: {problem}")
+    for name, taken in run.seconds:
+        voice.say(f"warmed up by {name}: {taken:.1f} s")
 
 
 def _ready_state(server: Server, seconds: float) -> ServerState:
@@ -192,23 +235,22 @@ def _wait_for_the_whole(
             raise failure(f"the first node isn't ready after {patience.timeout:.0f} s", progress, log)
 
 
-def _watch(server: Server, link: NodeLink | None, tail: LogTail, patience: WaitLimits, voice: Voice) -> None:
-    """Show the log until the server ends, and end what it left."""
+def _watch(server: Server, link: NodeLink | None, tail: LogTail, voice: Voice) -> None:
+    """Show the log until the server ends, and end what it left.
+
+    :raises ServeError: it ended, lost a rank, or another node's did.
+    """
     recent: list[str] = []
     state, looked = _ready_state(server, 0), time.monotonic()
-    try:
-        while (code := server.process.poll()) is None:
-            recent = _echo(tail.read(), recent, voice)
-            if link and (reason := link.reason()):
-                raise ServeError(reason, where=server.state.log, hint="start all nodes again")
-            if time.monotonic() - looked > RANK_INTERVAL:
-                looked = time.monotonic()
-                if lost := state.lost:
-                    raise ServeError(f"the server lost {', '.join(lost)}", where=server.state.log)
-            time.sleep(POLL)
-    except BaseException:
-        _end(server, patience, voice)
-        raise
+    while (code := server.process.poll()) is None:
+        recent = _echo(tail.read(), recent, voice)
+        if link and (reason := link.reason()):
+            raise ServeError(reason, where=server.state.log, hint="start all nodes again")
+        if time.monotonic() - looked > RANK_INTERVAL:
+            looked = time.monotonic()
+            if lost := state.lost:
+                raise ServeError(f"the server lost {', '.join(lost)}", where=server.state.log)
+        time.sleep(POLL)
     kill(server)
     recent = _echo(tail.drain(), recent, voice)
     known = explain(recent)
@@ -221,14 +263,13 @@ def _watch(server: Server, link: NodeLink | None, tail: LogTail, patience: WaitL
 
 
 def _echo(lines: list[str], recent: list[str], voice: Voice) -> list[str]:
-    if voice.echo:
-        for line in lines:
-            voice.echo(line)
+    for line in lines:
+        voice.echo(line)
     return (recent + [line for line in lines if line.strip()])[-200:]
 
 
 @contextlib.contextmanager
-def _ended_unless_ready(server: Server, patience: WaitLimits, voice: Voice) -> Iterator[None]:
+def _ended_on_failure(server: Server, patience: WaitLimits, voice: Voice) -> Iterator[None]:
     """End the server if the block is left by any exception."""
     try:
         yield
