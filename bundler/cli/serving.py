@@ -158,13 +158,21 @@ def findings_of(opened: Opened, *, deep: bool = False, here: bool = True, key: b
     :param key: whether clients must give a key.
     """
     from bundler.host.doctor import examine
-    from bundler.serve.environment_checks import check_openness, check_place, look
+    from bundler.serve.environment_checks import (
+        check_home,
+        check_openness,
+        check_place,
+        check_speculation,
+        look,
+    )
 
     findings = examine(opened.host, needs_of_launch(opened.target, opened.launch, opened.software))
     if opened.target.spec is not CHECKED_ALONE:
         findings.append(check_openness(opened.launch, key=key))
+        findings += check_speculation(opened.launch)
     if not here:
         return findings
+    findings += check_home(opened.launch)
     software, launch = opened.software, opened.launch
     place = look(
         software.python,

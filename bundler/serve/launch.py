@@ -14,6 +14,7 @@ from bundler.host.needs import choose_tp_size
 from bundler.host.network import client_host, interface_towards, split_address
 from bundler.host.surroundings import SAFE_PATH, withheld
 from bundler.serve import flags
+from bundler.serve.environment_checks import can_write
 from bundler.serve.sglang_versions import matching_variants, route_environment, route_flags, route_for
 
 if TYPE_CHECKING:
@@ -143,9 +144,10 @@ def build(
     address = flags.value_of("dist-init-addr", ours, users)
     _check_nodes(nnodes, rank, address)
     variables = driver | _variables(target, host, family, nnodes, address)
+    home = {} if base.get("HOME") and can_write(Path(base["HOME"])) is None else _own_home(target)
     return ServerLaunch(
         argv=(str(target.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
-        added={name: value for name, value in variables.items() if name not in base},
+        added={name: value for name, value in variables.items() if name not in base} | home,
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
         host=chosen("host", DEFAULT_HOST),
         port=_whole("port", chosen("port", str(DEFAULT_PORT))),
@@ -161,6 +163,14 @@ def build(
         withheld=out,
         shown_prefix=_pixi_run(target) if target.pixi else (),
     )
+
+
+def _own_home(target: Served) -> dict[str, str]:
+    """Return a home in place of one that can't be written.
+
+    SGLang keeps there which GPUs reach each other, and without it gives up its own all-reduce.
+    """
+    return {"HOME": str(target.caches / "home")}
 
 
 def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:
@@ -202,7 +212,7 @@ def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | No
     ours["served-model-name"] = target.spec.served_name or target.spec.name
     tp_size = wishes.tp_size or _tp_size(target, host, wishes.nnodes)
     ours |= {"tp-size": tp_size, "host": DEFAULT_HOST, "port": DEFAULT_PORT}
-    ours |= route_flags(route_for(target.sglang), family, target.facts)
+    ours |= route_flags(target.sglang, family, target.facts)
     ours |= target.spec.launch.flags
     for variant in matching_variants(target.spec, target.environment, family, target.sglang):
         ours |= variant.flags

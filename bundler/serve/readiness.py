@@ -157,7 +157,8 @@ def _give_up(
         for line in tail.drain():
             progress.see(line, now)
             voice.echo(line)
-        raise failure(f"the server ended while {progress.line(now)}: {ending(code)}", progress, log)
+        how = ending(code, list(progress.last))
+        raise failure(f"the server ended while {progress.line(now)}: {how}", progress, log)
     if reason:
         raise failure(f"{reason} (here: {progress.line(now)})", progress, log)
     if now - progress.started > timeout:

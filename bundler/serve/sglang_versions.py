@@ -34,6 +34,12 @@ CACHES = {
 """Variables that name a cache, and its folder; kept between starts, so that the second compiles nothing."""
 
 
+NO_FUSION = "enforce-disable-flashinfer-allreduce-fusion"
+"""FlashInfer's fused all-reduce turns itself on, and hangs where NVLink multicast can't be used."""
+NO_FUSION_SINCE = ">=0.5.10.post1"
+"""The versions that have the flag; for those before a variable of their route does it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A way to run some versions of SGLang."""
@@ -64,12 +70,13 @@ def route_for(sglang: str | None) -> Route:
     return next((route for route in ROUTES if version_in(sglang, route.sglang)), ROUTES[0])
 
 
-def route_flags(route: Route, family: str | None, facts: ModelFacts) -> dict[str, FlagValue]:
-    """Return the flags a route adds where neither manifest nor user names them."""
-    if route.needs_nvcc:
-        return {}
+def route_flags(sglang: str | None, family: str | None, facts: ModelFacts) -> dict[str, FlagValue]:
+    """Return the flags that a version gets where neither manifest nor user names them."""
+    flags: dict[str, FlagValue] = {NO_FUSION: True} if version_in(sglang, NO_FUSION_SINCE) else {}
+    if route_for(sglang).needs_nvcc:
+        return flags
     # "flashinfer" is the name under which this version calls sgl-kernel's own sampling.
-    flags: dict[str, FlagValue] = {"sampling-backend": "flashinfer"}
+    flags["sampling-backend"] = "flashinfer"
     if family is not None:
         flags["attention-backend"] = "fa3" if family == "hopper" and not facts.vision else "triton"
     return flags

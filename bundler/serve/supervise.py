@@ -13,7 +13,7 @@ import msgspec
 
 from bundler.common.units import size_text
 from bundler.errors import ServeError
-from bundler.serve.failures import ending, explain
+from bundler.serve.failures import ending, explain, telling
 from bundler.serve.nodes import open_link
 from bundler.serve.process import GRACE, kill, stop, wait_for_gpus
 from bundler.serve.process_tree import find_ranks, find_tree
@@ -185,7 +185,8 @@ def _warm_up(
             voice.echo(line)
         voice.count(STAGE, progress.line(now))
         if code is not None:
-            raise failure(f"the server ended while {progress.line(now)}: {ending(code)}", progress, log)
+            how = ending(code, list(progress.last))
+            raise failure(f"the server ended while {progress.line(now)}: {how}", progress, log)
         if reason or (went and now - went > END_SECONDS):
             raise failure(f"{reason or run.broken} (here: {progress.line(now)})", progress, log)
         if now - progress.started > patience.timeout:
@@ -255,9 +256,9 @@ def _watch(server: Server, link: NodeLink | None, tail: LogTail, voice: Voice) -
     recent = _echo(tail.drain(), recent, voice)
     known = explain(recent)
     raise ServeError(
-        f"the server ended: {ending(code)}",
+        f"the server ended: {ending(code, recent)}",
         where=server.state.log,
-        findings=[f"cause: {known.cause}"] if known else recent[-8:],
+        findings=[f"cause: {known.cause}"] if known else telling(recent),
         hint=known.fix if known else "read its log: bundler logs",
     )
 
