@@ -20,14 +20,16 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from bundler import manifest as manifests
-from bundler.common.durable import write_atomically
-from bundler.errors import InputError, UnknownNameError
+from bundler.common.broken import BROKEN_JSON
+from bundler.common.durable import read_plain, write_atomically
+from bundler.errors import DamagedError, DestinationError, InputError, UnknownNameError
 from bundler.provenance import Provenance
 from bundler.store import MIRROR
 from bundler.store import NAME as STORE
@@ -114,14 +116,14 @@ class Installation:
         self.root = root
         path = root / RECEIPT
         try:
-            self.receipt = msgspec.json.decode(path.read_bytes(), type=Receipt)
+            self.receipt = msgspec.json.decode(read_plain(path), type=Receipt)
         except FileNotFoundError as problem:
             raise InputError(
                 "this is not a finished installation: it has no receipt",
                 where=root,
                 hint="finish it with: bundler unpack BUNDLE " + shlex.quote(str(root)),
             ) from problem
-        except (OSError, msgspec.DecodeError) as problem:
+        except (OSError, *BROKEN_JSON) as problem:
             raise InputError(f"the receipt can't be read: {problem}", where=path) from problem
         self._manifests: list[Manifest] | None = None
 
@@ -130,8 +132,7 @@ class Installation:
         """The manifest of each bundle that was unpacked here, oldest first."""
         if self._manifests is None:
             self._manifests = [
-                manifests.read(self.root / BUNDLES / f"{bundle.manifest_sha256}.json")
-                for bundle in self.receipt.bundles
+                read_kept(self.root / BUNDLES / f"{one.manifest_sha256}.json") for one in self.receipt.bundles
             ]
         return self._manifests
 
@@ -239,6 +240,50 @@ def find_installation(start: Path) -> Installation:
         where=start,
         hint="unpack a bundle first: bundler unpack",
     )
+
+
+def read_kept(path: Path) -> Manifest:
+    """Read the manifest of a bundle that was unpacked here: its name is its sha256.
+
+    :raises InputError: as :func:`bundler.manifest.read`.
+    :raises DamagedError: it is another one.
+    """
+    manifest, digest = manifests.read_with_digest(path)
+    if digest != path.stem:
+        raise DamagedError(
+            "this isn't the manifest that was unpacked: its sha256 isn't its name",
+            where=path,
+            hint="unpack the bundle again, to this folder",
+        )
+    return manifest
+
+
+def refuse_planted(root: Path) -> None:
+    """Refuse to write where another user could lead what is written elsewhere.
+
+    :param root: an installation, or what is to be one.
+    :raises DestinationError: a folder of bundler's own there is a link or no folder, or belongs to another
+        user than this one or root.
+    """
+    for name in (STATE, BUNDLES, PARTIAL, CACHE, RUN, ".pixi", ".pixi/envs", "bin", "runtime"):
+        path = root / name
+        try:
+            status = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            raise DestinationError(
+                f"{name} in the destination is a link or no folder",
+                where=path,
+                hint="move it away, or unpack to a new folder",
+            )
+        if status.st_uid not in (0, os.geteuid()):
+            raise DestinationError(
+                f"{name} in the destination belongs to another user (uid {status.st_uid})",
+                where=path,
+                hint="run this as that user, unpack to a new folder, or take it over: "
+                f"chown -R $(id -u) {shlex.quote(str(root))}",
+            )
 
 
 def now() -> str:

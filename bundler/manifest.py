@@ -6,10 +6,13 @@ same bytes.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
+from bundler.common.durable import read_plain
 from bundler.errors import InputError
 from bundler.model import ModelFacts, ModelSpec
 from bundler.stack import CUDNN, Stack
@@ -177,13 +180,28 @@ class Runtime(_Part, frozen=True, kw_only=True):
     inodes: int
 
 
+class CompanionFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file beside the volumes, as a row; its sha256 is in ``SHA256SUMS``."""
+
+    name: str
+    size: int
+
+
 class Parity(_Part, frozen=True, kw_only=True):
-    """Parity volumes. Never named in ``requires``: a reader that ignores them reads the bundle as well."""
+    """Parity volumes. Never named in ``requires``: a reader that ignores them reads the bundle as well.
+
+    Their names and sizes follow from these numbers, their digests are in ``SHA256SUMS``: the manifest knows
+    nothing of their bytes, so that they can carry it.
+    """
 
     data: int
+    """The most files of a group."""
     parity: int
+    """Parity volumes of a group: files that may be lost."""
     stripe: int
-    volumes: tuple[Volume, ...] = ()
+    """Bytes of a piece: what is mended as a whole."""
+    files: tuple[CompanionFile, ...] = ()
+    """What is covered besides the volumes, by name."""
 
 
 class Base(_Part, frozen=True, kw_only=True):
@@ -237,12 +255,18 @@ def decode(data: bytes, where: Path | str) -> Manifest:
     """
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise InputError(
             f"manifest.json can't be read: {problem}",
             where=where,
             hint="copy the bundle's manifest.json again",
         ) from problem
+    if head.format < 1:
+        raise InputError(
+            f"manifest.json is not of this format: format {head.format}",
+            where=where,
+            hint="copy the bundle's manifest.json again",
+        )
     unknown = sorted(set(head.requires) - KNOWN_FEATURES)
     if head.format > FORMAT or unknown:
         wanted = f"format {head.format}" if head.format > FORMAT else ", ".join(unknown)
@@ -253,7 +277,7 @@ def decode(data: bytes, where: Path | str) -> Manifest:
         )
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise InputError(
             f"manifest.json is not of this format: {problem}",
             where=where,
@@ -266,8 +290,16 @@ def read(path: Path) -> Manifest:
 
     :raises InputError: as :func:`decode`, or the file isn't there.
     """
+    return read_with_digest(path)[0]
+
+
+def read_with_digest(path: Path) -> tuple[Manifest, str]:
+    """Read ``manifest.json``, and return it with the sha256 of its bytes.
+
+    :raises InputError: as :func:`read`.
+    """
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
     except OSError as problem:
         raise InputError(f"can't read {path.name}: {problem.strerror}", where=path) from problem
-    return decode(data, path)
+    return decode(data, path), hashlib.sha256(data).hexdigest()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _decode(data: bytes, where: object) -> dict[str, _Entry]:
     for name, text in raw.items():
         try:
             entries[name] = msgspec.json.decode(text, type=_Entry)
-        except (msgspec.DecodeError, RecursionError) as problem:
+        except BROKEN_JSON as problem:
             raise _damaged(f"its header describes {_shown(name)} wrongly: {problem}", where) from problem
     return entries
 
@@ -144,7 +145,7 @@ def _check_metadata(text: msgspec.Raw | None, where: object) -> None:
         return
     try:
         msgspec.json.decode(text, type=dict[str, str] | None)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+    except BROKEN_JSON as problem:
         raise _damaged(f"its header's __metadata__ isn't text by name: {problem}", where) from problem
 
 

@@ -17,7 +17,7 @@ ARROWS: dict[str, set[str]] = {
     "install": {"common", "hall"},
     "runtime": {"common", "hall", "host", "install"},
     "serve": {"common", "hall", "host"},
-    "work": {"common", "hall", "host", "archive", "collect", "install", "runtime"},
+    "work": {"common", "hall", "host", "archive", "collect", "install", "runtime", "serve"},
     "cli": {"common", "hall", "host", "archive", "collect", "report", "install", "serve", "work"},
 }
 """Each room, a package directly under ``bundler``, and the rooms that it may import; the lowest first.

@@ -116,6 +116,13 @@ def test_readme_lists_the_commands_where_they_are_used() -> None:
     }
 
 
+@pytest.mark.parametrize(("command", "option"), [("doctor", "--api-key-file"), ("serve", "--keep-env")])
+def test_readme_names_what_changes_who_may_ask_and_what_the_server_sees(command: str, option: str) -> None:
+    """Keys and variables are what one must not have to find out by trying."""
+    (text,) = [text for _, names, text in rows(text_of("README.md"), "where") if f"`{command}`" in names]
+    assert option in text
+
+
 def test_the_table_of_rooms_is_the_one_that_the_code_is_held_to() -> None:
     table = rows(text_of("docs/ARCHITECTURE.md"), "room")
     assert {room: set(words(others)) for (room,), others in _named(table)} == ARROWS

@@ -11,8 +11,10 @@ from bundler import manifest as manifests
 from bundler.archive import sums, validate
 from bundler.archive.layout import Layout
 from bundler.archive.media import PACK_JOURNAL
+from bundler.archive.parity_advice import has_parity, or_repair
 from bundler.archive.trust import ASK_NOTHING
 from bundler.archive.volume_reader import FileVolume
+from bundler.common.durable import read_plain
 from bundler.errors import DamagedError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ def _open_manifest(folder: Path, listed: bytes) -> bytes:
         raise DamagedError(
             "manifest.json is not the one that SHA256SUMS names",
             where=folder / sums.MANIFEST,
-            hint="copy manifest.json and SHA256SUMS again",
+            hint=or_repair("copy manifest.json and SHA256SUMS again", [folder], parity=has_parity(folder)),
         )
     return data
 
@@ -132,15 +134,17 @@ def _open_manifest(folder: Path, listed: bytes) -> bytes:
 def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            raise InputError(f"{name} is absurdly long", where=path)
-        return path.read_bytes()
+        return read_plain(path, LARGEST_MANIFEST)
     except FileNotFoundError as problem:
         raise InputError(
             f"this is not a whole bundle: it has no {name}",
             where=folder,
-            hint="name the folder that holds manifest.json and SHA256SUMS; if packing was interrupted, "
-            "run the same bundler pack again",
+            hint=or_repair(
+                "name the folder that holds manifest.json and SHA256SUMS; if packing was interrupted, "
+                "run the same bundler pack again",
+                [folder],
+                parity=has_parity(folder),
+            ),
         ) from problem
     except OSError as problem:
         raise InputError(f"the bundle can't be read: {problem.strerror}", where=problem.filename) from problem
@@ -199,7 +203,11 @@ def find_bundle(start: Path | None = None) -> Path:
     raise UnknownNameError(
         "no bundle here, nor in a folder directly below",
         where=place,
-        hint=f"name the folder that holds manifest.json, or set {BUNDLE_VARIABLE}",
+        hint=or_repair(
+            f"name the folder that holds manifest.json, or set {BUNDLE_VARIABLE}",
+            [place],
+            parity=has_parity(place),
+        ),
     )
 
 

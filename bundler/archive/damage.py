@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.archive.parity_advice import or_repair
 from bundler.errors import DamagedError, PartialError
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def refuse_damage(bundle: Bundle, damages: Sequence[Damage], files: Sequence[int
         f"{len(damages)} damaged frame(s) in {', '.join(volumes)}; everything else is unpacked",
         where=", ".join(map(str, bundle.folders)),
         findings=findings,
-        hint=f"copy {', '.join(volumes)} again and run the same command: it reads only what is missing",
+        hint=or_repair(
+            f"copy {', '.join(volumes)} again and run the same command: it reads only what is missing",
+            bundle.folders,
+            parity=bundle.manifest.parity is not None,
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from bundler.archive import sums
 from bundler.archive.bundle import Bundle, is_bundle
 from bundler.archive.recipe import current_writer
 from bundler.archive.volume_check import check_volumes
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.digest import sha256_of
 from bundler.errors import BundlerError, DestinationError
 
@@ -61,7 +62,7 @@ def find_finished(recipe: Recipe, key: str, media: Media, *, replace: bool) -> M
     there = [folder for folder in media.folders if is_bundle(folder)]
     if not there:
         return None
-    with contextlib.suppress(BundlerError, OSError, msgspec.DecodeError):
+    with contextlib.suppress(BundlerError, OSError, *BROKEN_JSON):
         log = msgspec.json.decode((there[0] / sums.LOG).read_bytes(), type=Log)
         if log.recipe == _recipe_digest(recipe, key):
             with Bundle.open(there) as bundle:
@@ -86,6 +87,8 @@ def _recipe_digest(recipe: Recipe, key: str) -> str:
     head = msgspec.structs.replace(recipe.head, writer=current_writer())
     digest.update(manifests.encode(head))
     digest.update(repr((recipe.notes, sorted(recipe.companions))).encode())
+    if recipe.parity:
+        digest.update(f"parity {recipe.parity}".encode())
     for _, source in sorted(recipe.companions.items(), key=lambda pair: pair[0]):
         digest.update(digest_of(source).encode())
     return digest.hexdigest()

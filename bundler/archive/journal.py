@@ -7,13 +7,16 @@ names what the journal is about; a lock keeps a second process out.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 from blake3 import blake3
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import sync_folder
 from bundler.errors import DestinationError
 
@@ -37,10 +40,10 @@ class Journal(Generic[R]):
 
         :param path: the file; its folder exists. A link there is refused.
         :param record: the type of its records.
-        :raises DestinationError: another process works with it.
+        :raises DestinationError: another process works with it, or it is no plain file.
         """
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._file = _open(path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
@@ -103,7 +106,7 @@ class Journal(Generic[R]):
                     self.subject = msgspec.json.decode(body, type=_Subject).subject
                 else:
                     self.records.append(self._decoder.decode(body))
-            except msgspec.DecodeError:
+            except BROKEN_JSON:
                 break
             good += len(line)
         if good != len(data):
@@ -112,3 +115,18 @@ class Journal(Generic[R]):
 
 def _mark(data: bytes) -> bytes:
     return blake3(data).hexdigest()[:_DIGEST].encode()
+
+
+def _open(path: Path) -> int:
+    """Return the journal's descriptor; never through a link, nor waiting for the other end of a FIFO."""
+    other = DestinationError("this is no journal, but a link or something else", where=path, hint="remove it")
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise other from problem
+        raise
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise other

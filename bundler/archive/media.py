@@ -132,13 +132,18 @@ class Media:
             for child in folder.glob("data-*" + PARTIAL_SUFFIX):
                 child.unlink()
 
+    def room(self, folder: Path) -> int:
+        """Return the bytes that a folder takes besides what lies on every one of them."""
+        return shutil.disk_usage(folder).free - self._reserve
+
     def _free(self, turn: int) -> int:
         return shutil.disk_usage(self.folders[turn]).free
 
 
 def _ours(name: str) -> bool:
     fixed = {sums.MANIFEST, sums.README, sums.LOG, sums.SUMS, sums.SIGNATURE, PACK_JOURNAL}
-    return name in fixed or sums.is_volume(name) or name in {"install.sh", "runtime.tar.gz"}
+    fixed |= {"install.sh", "runtime.tar.gz"}
+    return name in fixed or sums.is_volume(name) or sums.is_parity(name)
 
 
 def _listed(folder: Path) -> Collection[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bundler.archive.sums import is_volume
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -17,7 +19,7 @@ def readme(recipe: Recipe, manifest: Manifest, disks: Sequence[Sequence[str]]) -
     :param disks: the names of the volumes on each disk, in order.
     """
     parts = [_title(manifest), _contents(manifest), recipe.notes, _disks(disks)]
-    parts += [_install(recipe, disks), _by_hand(disks)]
+    parts += [_install(recipe, disks), _mend(manifest, disks), _by_hand(disks)]
     blocks = ["\n".join(lines) for lines in map(list, parts) if lines]
     return ("\n\n".join(blocks) + "\n").encode()
 
@@ -50,6 +52,9 @@ def _contents(manifest: Manifest) -> Iterator[str]:
     stored = sum(volume.size for volume in manifest.volumes)
     yield f"  {files} files, {size} bytes unpacked; {stored} bytes of volumes"
     yield f"  rehearsal: {manifest.rehearsal.status}"
+    if manifest.parity is not None:
+        parity = manifest.parity
+        yield f"  parity: of each {parity.data} files, {parity.parity} may be lost or damaged"
 
 
 def _disks(disks: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -74,6 +79,14 @@ def _install(recipe: Recipe, disks: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  bundler unpack --partial . /opt/NAME"
 
 
+def _mend(manifest: Manifest, disks: Sequence[Sequence[str]]) -> Iterator[str]:
+    if manifest.parity is None:
+        return
+    folders = "." if len(disks) < 2 else " ".join(f"DISK{number}" for number in range(1, len(disks) + 1))
+    yield "Where a file is damaged or missing, mend it by the parity volumes"
+    yield f"  bundler repair {folders}"
+
+
 def _by_hand(disks: Sequence[Sequence[str]]) -> Iterator[str]:
     yield "Without bundler, with sha256sum, zstd and tar alone"
     yield "  mkdir -p /opt/NAME"
@@ -83,9 +96,11 @@ def _by_hand(disks: Sequence[Sequence[str]]) -> Iterator[str]:
         return
     for number in range(1, len(disks) + 1):
         yield f"  (cd DISK{number} && sha256sum --ignore-missing -c SHA256SUMS)"
-    volumes = " ".join(f"DISK{number}/data-*.tar.zst" for number in range(1, len(disks) + 1))
+    # A disk may hold parity volumes alone.
+    filled = [number for number, names in enumerate(disks, 1) if any(map(is_volume, names))]
+    volumes = " ".join(f"DISK{number}/data-*.tar.zst" for number in filled)
     yield f"  cat {volumes} | zstd -d | tar x -C /opt/NAME"
     yield "where DISK1, DISK2 … are the disks' folders; with one drive, each disk in turn, into one pipe:"
-    yield "  for n in " + " ".join(map(str, range(1, len(disks) + 1))) + "; do"
+    yield "  for n in " + " ".join(map(str, filled)) + "; do"
     yield '    read -p "insert disk $n, then press Enter" go </dev/tty; cat DISK/data-*.tar.zst'
     yield "  done | zstd -d | tar x -C /opt/NAME"

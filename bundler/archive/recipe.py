@@ -30,6 +30,8 @@ VOLUME_SIZE = 8 * 2**30
 EMPTY = hashlib.sha256(b"").hexdigest()
 """The sha256 of an empty file."""
 
+MOST_PARITY = 32
+"""The most parity volumes of a group."""
 _BORDER = 8
 """A member of more than so many frames' bytes begins on a frame border."""
 _SMALLEST_FRAME = 4096
@@ -54,6 +56,8 @@ class Recipe:
     """Lines for README.txt: what the model needs, what the target must have."""
     frame_size: int = frames.FRAME_SIZE
     """Bytes of the stream in a frame; smaller ones make single files cheaper to read, and pack less well."""
+    parity: int = 0
+    """How many files may be lost and made again, of each 100; 0 makes no parity volumes."""
 
     def check(self) -> None:
         """Check the numbers.
@@ -67,6 +71,8 @@ class Recipe:
             )
         if not _SMALLEST_FRAME <= self.frame_size <= frames.LARGEST_FRAME:
             raise UsageError(f"a frame holds {_SMALLEST_FRAME} to {frames.LARGEST_FRAME} bytes")
+        if not 0 <= self.parity <= MOST_PARITY:
+            raise UsageError(f"{self.parity} parity volumes can't be", hint=f"0 to {MOST_PARITY}")
         if self.volume_size < frames.largest_stored(self.frame_size):
             raise UsageError(
                 f"a volume of {self.volume_size} bytes can't hold a frame",

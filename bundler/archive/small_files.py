@@ -12,10 +12,12 @@ from bundler import manifest as manifests
 from bundler.archive import sums, validate
 from bundler.archive.finished import digest_of, log_of
 from bundler.archive.media import PACK_JOURNAL, PARTIAL_SUFFIX
+from bundler.archive.parity_pack import choose_places, make_parity, with_parity
 from bundler.archive.readme import readme
 from bundler.archive.recipe import current_writer
 from bundler.archive.validate import VOLUME_NAME
 from bundler.common.durable import write_atomically
+from bundler.common.progress import SILENT
 from bundler.errors import InputError
 from bundler.manifest import Frames, Manifest, Volume
 
@@ -23,14 +25,12 @@ if TYPE_CHECKING:
     from bundler.archive.media import Media
     from bundler.archive.pack_state import Written
     from bundler.archive.recipe import Recipe, StreamPlan
+    from bundler.common.progress import Reporter
 
 
 def reserve(recipe: Recipe, plan: StreamPlan) -> int:
     """Return about how many bytes lie on every disk besides volumes."""
-    companions = sum(
-        source.stat().st_size if isinstance(source, Path) else len(source)
-        for source in recipe.companions.values()
-    )
+    companions = sum(map(_size, recipe.companions.values()))
     packages = sum(len(environment.packages) for environment in recipe.head.environments)
     return companions + 100 * len(plan.frames) + 300 * (len(plan.members) + packages) + 2**16
 
@@ -42,34 +42,47 @@ def check_companions(recipe: Recipe) -> None:
     """
     own = {sums.SUMS, sums.SIGNATURE, sums.MANIFEST, sums.README, sums.LOG, PACK_JOURNAL}
     for name in recipe.companions:
-        if name in own or sums.is_volume(name) or not validate.name_is_safe(name):
+        ours = name in own or sums.is_volume(name) or sums.is_parity(name)
+        if ours or not validate.name_is_safe(name):
             raise InputError(f"a companion can't be called {name!r}")
 
 
-def write(recipe: Recipe, plan: StreamPlan, key: str, media: Media, written: Written) -> Manifest:
-    """Write all that isn't a volume, the sums last: they make it a bundle.
+def write(
+    recipe: Recipe,
+    plan: StreamPlan,
+    key: str,
+    media: Media,
+    written: Written,
+    *,
+    threads: int | None = None,
+    reporter: Reporter = SILENT,
+) -> Manifest:
+    """Write all that isn't a volume of data, the sums last: they make it a bundle.
 
     :return: the bundle's manifest.
     """
     media.drop_beginnings()
-    manifest = _manifest(recipe, plan, media, written)
-    validate.check(manifest, "the bundle just written")
+    sizes = {name: _size(source) for name, source in recipe.companions.items()}
+    manifest = with_parity(_manifest(recipe, plan, media, written), recipe.parity, sizes)
     places = {volume.name: _folder_of(media, volume.name) for volume in manifest.volumes}
-    homes = [folder for folder in media.folders if folder in places.values()]
-    small = {
-        sums.MANIFEST: manifests.encode(manifest),
-        sums.README: readme(recipe, manifest, [_names_in(places, folder) for folder in homes]),
-    }
+    parity = choose_places(manifest, sizes, media)
+    homes = [folder for folder in media.folders if folder in {*places.values(), *parity.values()}]
+    text = readme(recipe, manifest, [_names_in({**places, **parity}, folder) for folder in homes])
+    manifest = with_parity(manifest, recipe.parity, {**sizes, sums.README: len(text)})
+    validate.check(manifest, "the bundle just written")
+    small = {sums.MANIFEST: manifests.encode(manifest), sums.README: text}
     digests = {volume.name: volume.sha256 for volume in manifest.volumes}
     digests |= {name: digest_of(source) for name, source in {**small, **recipe.companions}.items()}
-    small[sums.LOG] = log_of(recipe, key, homes)
-    small[sums.SUMS] = sums.render(digests)
     for folder in homes:
-        for name, source in recipe.companions.items():
+        for name, source in {**recipe.companions, **small}.items():
             _place(folder / name, source.read_bytes() if isinstance(source, Path) else source)
-        _drop_stale_signature(folder, small[sums.SUMS])
-        for name, data in small.items():
-            _place(folder / name, data)
+    sources = {name: folder / name for name, folder in places.items()}
+    sources |= {name: homes[0] / name for name in (*sizes, sums.README)}
+    digests |= make_parity(manifest, digests, sources, parity, threads=threads, reporter=reporter)
+    for folder in homes:
+        _drop_stale_signature(folder, sums.render(digests))
+        _place(folder / sums.LOG, log_of(recipe, key, homes))
+        _place(folder / sums.SUMS, sums.render(digests))
     _drop_unused(media, homes)
     return manifest
 
@@ -99,6 +112,10 @@ def _folder_of(media: Media, name: str) -> Path:
     path = media.find(name)
     assert path is not None  # restore saw it
     return path.parent
+
+
+def _size(source: Path | bytes) -> int:
+    return source.stat().st_size if isinstance(source, Path) else len(source)
 
 
 def _names_in(places: dict[str, Path], folder: Path) -> list[str]:

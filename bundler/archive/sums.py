@@ -17,6 +17,8 @@ MANIFEST = "manifest.json"
 README = "README.txt"
 SIGNATURE = SUMS + ".sig"
 LOG = "pack-log.json"
+PARITY_NAME = "parity-{:05}.zfec"
+"""A parity volume's name from its number, which begins at 1."""
 UNLISTED = frozenset({SUMS, SIGNATURE, LOG})
 """Files of a bundle that the sums don't list."""
 
@@ -34,8 +36,9 @@ def parse(data: bytes, where: Path) -> dict[str, str]:
     :raises DamagedError: a line that isn't one, a name with a folder in it, or a name twice.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
-        match = _LINE.fullmatch(line)
+    # At \n alone, and as bytes: what another tool would read as one line, or not as text, isn't a sum here.
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
+        match = _LINE.fullmatch(line.decode("ascii", "replace"))
         if match is None or match[2] in found:
             raise DamagedError(
                 f"line {number} of {SUMS} is not a checksum",
@@ -54,3 +57,8 @@ def digest_in(folders: Iterable[Path]) -> str:
 def is_volume(name: str) -> bool:
     """Tell whether a name is a data volume's."""
     return name.startswith("data-") and name.endswith(".tar.zst")
+
+
+def is_parity(name: str) -> bool:
+    """Tell whether a name is a parity volume's."""
+    return name.startswith("parity-") and name.endswith(".zfec")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bundler import manifest as manifests
 from bundler.archive import validate
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.digest import sha256_of
+from bundler.common.durable import read_plain
 from bundler.common.threads import in_order
 from bundler.errors import BundlerError, DestinationError, PreflightError
-from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, Receipt
+from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, Receipt, read_kept
 from bundler.record import compare
 
 if TYPE_CHECKING:
@@ -182,8 +183,8 @@ def refuse_conflicts(conflicts: Iterable[str], destination: Path) -> None:
 
 def _receipt(root: Path) -> dict[tuple[str, str], tuple[int, int]]:
     try:
-        receipt = msgspec.json.decode((root / RECEIPT).read_bytes(), type=Receipt)
-    except (OSError, msgspec.DecodeError):
+        receipt = msgspec.json.decode(read_plain(root / RECEIPT), type=Receipt)
+    except (OSError, *BROKEN_JSON):
         return {}
     return {(file.path, file.sha256): (file.size, file.mtime_ns) for file in receipt.files}
 
@@ -193,7 +194,7 @@ def _promised(root: Path) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for path in (root / BUNDLES).glob("*.json"):
         try:
-            found |= {(entry.path, entry.sha256) for entry in manifests.read(path).tree}
+            found |= {(entry.path, entry.sha256) for entry in read_kept(path).tree}
         except BundlerError:
             continue
     return found

@@ -13,7 +13,7 @@ from bundler.archive import tar
 from bundler.common.durable import make_folder
 from bundler.common.units import size_text
 from bundler.errors import DestinationError, PreflightError
-from bundler.installation import PARTIAL, STATE
+from bundler.installation import PARTIAL, STATE, refuse_planted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from bundler.manifest import Entry
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Never through a link, and never waiting for the other end of a FIFO."""
+_WRITE = os.O_WRONLY | _FILE
 
 
 class Target:
@@ -39,6 +41,7 @@ class Target:
             if make_folder(root):
                 # The umask must not decide who can serve from here.
                 root.chmod(tar.DIR_MODE)
+            refuse_planted(root)
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as problem:
             raise refusal(problem, root) from problem
@@ -80,7 +83,7 @@ class Target:
         """Return a descriptor for reading a file of the tree."""
         parent, _, name = path.rpartition("/")
         with self._folder(parent) as folder:
-            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            return os.open(name, os.O_RDONLY | _FILE, dir_fd=folder)
 
     def make_folder(self, path: str) -> None:
         """Make a folder whose parent is there, or keep the one that is; its name is made durable.

@@ -6,20 +6,27 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from bundler.archive import frames, tar
+from bundler.archive import frames, sums, tar
+from bundler.common.text import has_controls
 from bundler.errors import InputError
 from bundler.installation import RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bundler.manifest import Entry, Manifest
 
+HOPS = 40
+"""As many links as Linux follows for one path; what goes on is a circle, which leads nowhere."""
 SHOWN = 20
 """How many findings a message names."""
 LARGEST = 2**60
 """No size, offset or sum may be above: such a number is an attack or a defect."""
+LARGEST_STRIPE = 2**20
+"""The most bytes of a piece that parity is made of; a reader's memory follows from it."""
+MOST_PIECES = 256
+"""Pieces that Reed–Solomon over bytes can tell apart."""
 VOLUME_NAME = "data-{:05}.tar.zst"
 """A volume's name from its number, which begins at 1. The shell's order of the names is the stream's."""
 
@@ -34,7 +41,7 @@ def check(manifest: Manifest, where: Path | str) -> None:
 
     :raises InputError: with each finding on a line, the first 20.
     """
-    _check((_head, _tree, _stream, _volumes, _references), manifest, where)
+    _check((_head, _tree, _links, _stream, _volumes, _references, _parity), manifest, where)
 
 
 def check_head(manifest: Manifest, where: Path | str) -> None:
@@ -42,7 +49,7 @@ def check_head(manifest: Manifest, where: Path | str) -> None:
 
     :raises InputError: as :func:`check`.
     """
-    _check((_head, _tree, _stream, _references), manifest, where)
+    _check((_head, _tree, _links, _stream, _references), manifest, where)
 
 
 def _check(
@@ -74,7 +81,7 @@ def path_finding(path: str) -> str | None:
     parts = path.split("/")
     if not path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         return f"path {path!r} is absolute, empty or not normalised"
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
+    if has_controls(path):
         return f"path {path!r} has control characters"
     if len(encoded) > 4000 or any(len(part.encode()) > 255 for part in parts):
         return f"path {path[:80]!r}… is too long"
@@ -89,8 +96,10 @@ def link_finding(path: str, target: str) -> str | None:
     A target goes up first and then down, and never above the tree: then it stays inside, whatever the
     parts it goes down through are.
     """
-    if not target or target.startswith("/") or "\0" in target:
+    if not target or target.startswith("/"):
         return f"link {path!r} has no relative target"
+    if has_controls(target):
+        return f"link {path!r} has a target with control characters: {target!r}"
     try:
         long = len(target.encode()) > 4000
     except UnicodeEncodeError:
@@ -152,6 +161,38 @@ def _tree(manifest: Manifest) -> Iterator[str]:
         if finding:
             yield finding
         kinds[entry.path] = entry.kind
+
+
+def _links(manifest: Manifest) -> Iterator[str]:
+    """Follow each link through the others: two that are harmless alone can lead out together."""
+    links = {entry.path: entry.target for entry in manifest.tree if entry.kind == "link"}
+    for path in links:
+        landing = _landing(path, links)
+        if landing is None:
+            yield f"link {path!r} leads out of the tree over other links"
+        elif landing and landing[0].casefold() in _RESERVED:
+            yield f"link {path!r} leads into {landing[0]}/ over other links"
+
+
+def _landing(path: str, links: Mapping[str, str]) -> list[str] | None:
+    """Return the parts of the path that a link leads to in the end; ``None``: above the tree."""
+    at: list[str] = []
+    coming = path.split("/")[::-1]
+    hops = 0
+    while coming and hops <= HOPS:
+        part = coming.pop()
+        if part == "..":
+            if not at:
+                return None
+            at.pop()
+            continue
+        at.append(part)
+        target = links.get("/".join(at))
+        if target is not None:
+            hops += 1
+            at.pop()
+            coming.extend(target.split("/")[::-1])
+    return at
 
 
 def _entry_finding(entry: Entry) -> str | None:
@@ -222,6 +263,26 @@ def _volume_sums(manifest: Manifest, stored: Sequence[int]) -> Iterator[str]:
         first += volume.frames
     if first != len(stored):
         yield f"the volumes have {first} frames, and the index has {len(stored)}"
+
+
+def _parity(manifest: Manifest) -> Iterator[str]:
+    parity = manifest.parity
+    if parity is None:
+        return
+    if not (parity.data > 0 and parity.parity > 0 and parity.data + parity.parity <= MOST_PIECES):
+        yield f"parity of {parity.parity} over {parity.data} files can't be"
+    if not 0 < parity.stripe <= LARGEST_STRIPE:
+        yield f"parity has stripes of {parity.stripe} bytes"
+    names = [file.name for file in parity.files]
+    own = {sums.MANIFEST, *sums.UNLISTED}
+    if len(set(names)) != len(names):
+        yield "parity covers a file twice"
+    for file in parity.files:
+        ours = file.name in own or sums.is_volume(file.name) or sums.is_parity(file.name)
+        if ours or not name_is_safe(file.name):
+            yield f"parity can't cover {file.name!r}"
+        if not 0 <= file.size < LARGEST:
+            yield f"{file.name!r} has an absurd size"
 
 
 def _references(manifest: Manifest) -> Iterator[str]:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from bundler.archive import frames, sums
 from bundler.archive.damage import Damage
+from bundler.archive.parity_advice import parity_names
+from bundler.archive.parity_prospect import prospect
 from bundler.archive.volume_check import check_volumes
 from bundler.common.digest import sha256_of
 from bundler.common.progress import SILENT
 from bundler.common.threads import default_threads, in_order
-from bundler.errors import DamagedError
+from bundler.errors import BundlerError, DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,12 +61,21 @@ def verify_bundle(
     :raises MissingVolumeError: volumes missing, short or swapped.
     :raises DamagedError: naming all that differs.
     """
+    try:
+        return _verify(bundle, threads or default_threads(), partial, reporter)
+    except BundlerError as problem:
+        if bundle.manifest.parity is not None and not partial:
+            prospect(problem, bundle.folders, threads=threads, reporter=reporter)
+        raise
+
+
+def _verify(bundle: Bundle, threads: int, partial: bool, reporter: Reporter) -> Verified:
     check_volumes(bundle, partial=partial)
-    findings = list(_check_sums(bundle))
+    findings = [*_check_sums(bundle), *_check_parity(bundle, partial)]
     total = bundle.manifest.stream_size
     with reporter.phase("verify", total) as meter:
         check = _StreamCheck(bundle, meter)
-        findings += check.run(threads or default_threads())
+        findings += check.run(threads)
     if findings:
         raise DamagedError(
             f"{bundle.name} is damaged",
@@ -94,7 +105,7 @@ def _check_sums(bundle: Bundle) -> Iterator[str]:
         if bundle.sums.get(name) != digest:
             yield f"{sums.SUMS} and manifest.json differ about {name}"
     for name, digest in bundle.sums.items():
-        if name in volumes:
+        if name in volumes or sums.is_parity(name):
             continue
         if sums.is_volume(name):
             yield f"{sums.SUMS} lists {name}, which the manifest doesn't"
@@ -104,6 +115,17 @@ def _check_sums(bundle: Bundle) -> Iterator[str]:
         for name in sorted(child.name for child in folder.iterdir() if child.is_file()):
             if name not in bundle.sums and name not in sums.UNLISTED:
                 yield f"{name} is not listed in {sums.SUMS} ({folder})"
+
+
+def _check_parity(bundle: Bundle, partial: bool) -> Iterator[str]:
+    """Compare the parity volumes with the sums file; like volumes, each lies in one folder at least."""
+    names = parity_names(bundle)
+    if sorted(names) != sorted(filter(sums.is_parity, bundle.sums)):
+        yield f"{sums.SUMS} and manifest.json differ about the parity volumes"
+    for name in names:
+        there = [folder / name for folder in bundle.folders if (folder / name).is_file()]
+        if name in bundle.sums and (there or not partial):
+            yield from _check_small(there[0] if there else bundle.folders[0] / name, bundle.sums[name])
 
 
 def _check_small(path: Path, digest: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundler.archive import frames
+from bundler.archive.parity_advice import or_repair
 from bundler.errors import DamagedError, MissingVolumeError
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ def check_volumes(bundle: Bundle, *, partial: bool = False) -> None:
             "volumes are missing, short or swapped; nothing was written",
             where=", ".join(map(str, bundle.folders)),
             findings=found,
-            hint="copy the named volumes again, or name every folder that holds volumes: "
-            "bundler unpack DISK1 DISK2 DEST (one disk after the other: --partial)",
+            hint=or_repair(
+                "copy the named volumes again, or name every folder that holds volumes: "
+                "bundler unpack DISK1 DISK2 DEST (one disk after the other: --partial)",
+                bundle.folders,
+                parity=bundle.manifest.parity is not None,
+            ),
         )
 
 

@@ -70,7 +70,7 @@ def write_bundle(
         written = Written(plan, recipe.volume_size, journal)
         with reporter.phase("write", plan.size, done=written.position) as meter:
             _write_volumes(recipe, plan, media, written, threads or default_threads(), meter)
-        manifest = small_files.write(recipe, plan, key, media, written)
+        manifest = small_files.write(recipe, plan, key, media, written, threads=threads, reporter=reporter)
         journal.remove()
     finally:
         if journal.subject != key:

@@ -10,11 +10,12 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
-from bundler.cli.serving import Choice, open_choice, selection_options
+from bundler.cli.serving import selection_options
 from bundler.environment_check import CHECK_SECONDS
 from bundler.errors import DoctorError
 from bundler.serve.check import run_check, table
 from bundler.serve.launch import prepare
+from bundler.work.serving import Choice, open_choice
 
 IMPORTS = ("torch", "sglang", "sgl_kernel")
 
@@ -26,19 +27,18 @@ IMPORTS = ("torch", "sglang", "sgl_kernel")
 def check_command(as_json: bool, timeout: float, **options: Any) -> None:
     """Import torch and sglang, compile a kernel and reduce over the GPUs, as the server would."""
     opened = open_choice(Choice(**options, model_optional=True))
+    software = opened.target.software
     named: tuple[str, ...] = ()
-    if opened.installation and opened.software.environment:
-        named = opened.installation.environments[opened.software.environment].imports
+    if opened.installation and software.environment:
+        named = opened.installation.environments[software.environment].imports
     prepare(opened.launch, opened.host)
-    print(f"checking {opened.software.python}", file=sys.stderr)
+    print(f"checking {software.python}", file=sys.stderr)
     imports = tuple(dict.fromkeys([*IMPORTS, *named]))
-    results = run_check(
-        opened.software.python, opened.launch.environment(os.environ), imports, timeout=timeout
-    )
+    results = run_check(software.python, opened.launch.environment(os.environ), imports, timeout=timeout)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(results), indent=1))
     else:
         click.echo("\n".join(table(results)))
     failed = [one.name for one in results if not one.passed]
     if failed:
-        raise DoctorError(f"the environment failed: {', '.join(failed)}", where=opened.software.python)
+        raise DoctorError(f"the environment failed: {', '.join(failed)}", where=software.python)

@@ -31,8 +31,8 @@ def diff_command(before: Path, after: Path, as_json: bool) -> None:
     Each is a bundle's folder, an installation, or a manifest.json that was carried alone. Only manifests are
     read, so one disk of several is enough.
     """
+    from bundler.common.text import printable
     from bundler.report.differences import compare_contents, contents_of
-    from bundler.report.printable import printable
 
     found = compare_contents(contents_of(before), contents_of(after))
     if as_json:

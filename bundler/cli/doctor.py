@@ -10,20 +10,16 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
-from bundler.cli.serving import (
-    choice_of,
-    findings_of,
-    launch_options,
-    open_choice,
-    selection_options,
-    wishes_of,
-)
+from bundler.cli.progress import reporter
+from bundler.cli.serving import choice_of, launch_options, selection_options
 from bundler.errors import DoctorError, UnknownNameError, UsageError, WarningsError
 from bundler.host.facts import HostFacts, describe, read_target
 from bundler.host.finding import Finding, good, table, worst
+from bundler.serve.server_record import servers
+from bundler.work.serving import findings_of, open_choice
 
 if TYPE_CHECKING:
-    from bundler.cli.serving import Opened
+    from bundler.serve.launch import ServerLaunch
 
 T = TypeVar("T")
 
@@ -132,21 +128,15 @@ def _of_name(found: list[tuple[T, tuple[str, ...]]], word: str | None, noun: str
 
 
 def _against_installation(options: dict[str, Any], host: HostFacts | None) -> list[Finding]:
-    choice = choice_of(options, wishes=wishes_of(options), dry_run=True, model_optional=True)
-    opened = open_choice(choice, host)
-    findings = findings_of(opened, deep=options["deep"], here=host is None, key=bool(options["api_key_file"]))
-    return _without_own_server(opened, findings) if host is None else findings
+    opened = open_choice(choice_of(options, dry_run=True, model_optional=True), host)
+    deep, key, here = options["deep"], bool(options["api_key_file"]), host is None
+    findings = findings_of(opened, deep=deep, here=here, key=key, reporter=reporter())
+    return _without_own_server(opened.launch, findings) if here else findings
 
 
-def _without_own_server(opened: Opened, findings: list[Finding]) -> list[Finding]:
+def _without_own_server(launch: ServerLaunch, findings: list[Finding]) -> list[Finding]:
     """Don't hold the running server's own port and memory against it."""
-    from bundler.serve.server_record import run_folder, servers
-
-    running = [
-        one
-        for one in servers(run_folder(opened.target.root))
-        if one.running and one.port == opened.launch.port
-    ]
+    running = [one for one in servers(launch.folder, launch.port) if one.running]
     if not running:
         return findings
     pid = running[0].pid

@@ -67,6 +67,7 @@ def _bundle_record(bundle: Bundle, trust: Trust) -> dict[str, Any]:
         "runtime": msgspec.to_builtins(manifest.runtime),
         "volumes": msgspec.to_builtins(manifest.volumes),
         "missing": bundle.missing,
+        "parity": _parity_record(bundle),
         "frames": len(manifest.frames.raw),
         "stored_bytes": sum(volume.size for volume in manifest.volumes),
     }
@@ -208,6 +209,30 @@ def _volume_lines(bundle: Bundle) -> Iterator[str]:
         yield f"    {first.name}{last}  {size_text(size)}  {place or 'not here'}"
     if bundle.missing:
         yield f"    {len(bundle.missing)} of them are not here"
+    yield from _parity_lines(bundle)
+
+
+def _parity_lines(bundle: Bundle) -> Iterator[str]:
+    record = _parity_record(bundle)
+    if record is None:
+        return
+    there, names = record["here"], record["volumes"]
+    size = size_text(sum(there.values()))
+    yield f"  parity: {len(names)}, {size}; of each {record['data']} files {record['parity']} can be mended"
+    lacking = [name for name in names if name not in there]
+    if lacking:
+        yield f"    not here: {', '.join(lacking)}"
+
+
+def _parity_record(bundle: Bundle) -> dict[str, Any] | None:
+    from bundler.archive.parity_advice import parity_names
+
+    if bundle.manifest.parity is None:
+        return None
+    names = parity_names(bundle)
+    paths = {path.name: path for folder in bundle.folders for path in folder.iterdir() if path.name in names}
+    here = {name: path.stat().st_size for name, path in sorted(paths.items())}
+    return {**msgspec.to_builtins(bundle.manifest.parity), "volumes": names, "here": here}
 
 
 def _folder_of(bundle: Bundle, name: str) -> str | None:

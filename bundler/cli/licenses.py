@@ -32,9 +32,9 @@ def licenses_command(places: tuple[Path, ...], as_json: bool) -> None:
     """
     from bundler.cli.progress import reporter
     from bundler.cli.report import conclude, open_bundle
+    from bundler.common.text import printable
     from bundler.report.inventory import take_inventory
     from bundler.report.libraries import needed
-    from bundler.report.printable import printable
 
     with open_bundle(places) as bundle, needed():
         inventory = take_inventory(bundle, reporter())

@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Bundle": {
         "sign": "bundler.cli.sign",
         "verify": "bundler.cli.verify",
+        "repair": "bundler.cli.repair",
         "inspect": "bundler.cli.inspect",
         "report": "bundler.cli.report",
         "licenses": "bundler.cli.licenses",

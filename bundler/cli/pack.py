@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,13 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
             default="8GiB",
             show_default=True,
             help="The most bytes of a volume; 3900MiB suits FAT32.",
+        ),
+        click.option(
+            "--parity",
+            default=0,
+            show_default=True,
+            type=click.IntRange(0, 32),
+            help="Parity volumes for each 100 files: so many may be lost and mended by `bundler repair`.",
         ),
         click.option(
             "--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="Downloads at once."
@@ -101,6 +109,7 @@ def pack_command(
 
     Interrupted, the same command goes on where it stopped.
     """
+    from bundler.archive.parity import least_bytes
     from bundler.archive.ssh_keygen import check_key
     from bundler.cli.plan import show_plan
     from bundler.cli.progress import reporter
@@ -117,7 +126,8 @@ def pack_command(
     options = PackOptions(reporter=reporter(), **words)
     folders = bundle_folders(selection, options)
     check_choices(selection, options, folders)
-    plan = make_plan(selection, folders, stream=options.stream)
+    parity = partial(least_bytes, options.parity, options.volume_size)
+    plan = make_plan(selection, folders, stream=options.stream, parity=parity)
     show_plan(plan, as_json=as_json, dry_run=dry_run)
     if target is not None:
         check_target(selection, target)
@@ -150,6 +160,8 @@ def _report(manifest: Manifest, folders: tuple[Path, ...], signer: str | None, *
     noun = "volume" if len(manifest.volumes) == 1 else "volumes"
     click.echo(f"{places}: {len(manifest.volumes)} {noun}, {size_text(written)}")
     click.echo(f"rehearsal: {manifest.rehearsal.status}" + _rehearsed(manifest))
+    if manifest.parity is not None:
+        click.echo(f"parity: of each {manifest.parity.data} files, {manifest.parity.parity} can be mended")
     click.echo(f"sha256 of SHA256SUMS: {digest_in(folders)}")
     if signer:
         click.echo(f"signed with {signer}")

@@ -13,33 +13,29 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
-from bundler.cli.progress import StageLine, say
-from bundler.cli.serving import (
-    choice_of,
-    findings_of,
-    launch_options,
-    open_choice,
-    selection_options,
-    wishes_of,
-)
+from bundler.cli.progress import StageLine, reporter, say
+from bundler.cli.serving import choice_of, launch_options, selection_options
 from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
 from bundler.serve.environment_checks import check_openness
-from bundler.serve.failures import explain, telling
+from bundler.serve.failures import diagnose
 from bundler.serve.flags import parse, value_of
-from bundler.serve.process import GRACE, refuse_second, start, stop, write_secret
+from bundler.serve.process import GRACE, read_key, refuse_second, start, stop
 from bundler.serve.progress_log import LogTail, Progress
-from bundler.serve.readiness import DEFAULT_TIMEOUT, Voice, health
-from bundler.serve.server_record import ServerState, choose, run_folder, server_name, servers
-from bundler.serve.supervise import WaitLimits, run_detached, run_foreground
+from bundler.serve.readiness import health
+from bundler.serve.server_record import ServerState, choose, run_folder, servers
+from bundler.serve.supervise import DEFAULT_TIMEOUT, WaitSettings, supervised
 from bundler.serve.warmup import WarmUp
+from bundler.work.serving import findings_of, open_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from bundler.cli.serving import Opened
+    from bundler.serve.launch import ServerLaunch
+    from bundler.serve.process import Server
+    from bundler.work.serving import Opened
 
 POLL = 0.3
 KNOWN = ("ready", "warming up", "ended")
@@ -66,59 +62,57 @@ KNOWN = ("ready", "warming up", "ended")
 @launch_options
 def serve_command(**options: Any) -> None:
     """Launch the tensor-parallel SGLang server: doctor first, ready when it is warm, ended as a whole."""
-    dry_run = options["dry_run"]
-    opened = open_choice(choice_of(options, wishes=wishes_of(options), dry_run=dry_run))
+    dry_run, key_file, detach = options["dry_run"], options["api_key_file"], options["detach"]
+    key = read_key(key_file) if key_file and not dry_run else ""
+    opened = open_choice(choice_of(options, key_file if key else None, dry_run=dry_run))
+    launch = opened.launch
     if dry_run:
-        show_launch(opened)
+        click.echo(launch.shown())
+        show_kept(launch)
         return
-    key_file = options["api_key_file"]
-    if key_file is not None:
-        opened = _with_key(opened, options, key_file)
-    refuse_second(run_folder(opened.target.root), server_name(opened.launch.port, opened.launch.node_rank))
+    refuse_second(launch)
     if options["no_doctor"]:
-        say("\n".join(table([check_openness(opened.launch)])))
+        say("\n".join(table([check_openness(launch)])))
     else:
         require_fit(opened)
-    show_kept(opened)
-    detach = options["detach"]
-    asked = not options["no_warm_up"] and not options["no_wait"] and opened.launch.node_rank == 0
-    warm_up = WarmUp(opened.target.spec.smoke, key_of(opened, key_file)) if asked else None
-    server = start(
-        opened.launch,
-        opened.target,
-        opened.host,
-        os.environ,
-        detach=detach,
-        api_key_file=key_file,
-        warms_up=asked,
+    show_kept(launch)
+
+    asked = not (options["no_warm_up"] or options["no_wait"]) and launch.node_rank == 0
+    given = key or value_of("api-key", {}, parse(launch.argv))
+    warm_up = WarmUp(launch.target.spec.smoke, given) if asked else None
+
+    def begin() -> Server:
+        return start(launch, opened.host, os.environ, detach=detach, warms_up=warm_up is not None)
+
+    def echo(line: str) -> None:
+        # SGLang logs its flags.
+        say(line.replace(key, "***") if key else line, result=True)
+
+    settings = WaitSettings(
+        say,
+        timeout=options["timeout"],
+        read_ahead=not options["no_read_ahead"],
+        count=StageLine(),
+        warm_up=warm_up,
     )
-    say(f"{opened.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
-    if detach and options["no_wait"]:
-        return
-    patience = WaitLimits(
-        timeout=options["timeout"], read_ahead=not options["no_read_ahead"], warm_up=warm_up
-    )
-    if detach:
-        run_detached(server, opened.launch, patience, Voice(say, count=StageLine()))
-        say(f"{opened.launch.url} serves {server.state.served_name}; end it with: bundler stop", result=True)
-    else:
-        count = StageLine()
-        voice = Voice(say, count=count) if options["quiet"] else Voice(say, echo_without(key_file), count)
-        run_foreground(server, opened.launch, patience, voice)
+    if not (detach or options["quiet"]):
+        settings = replace(settings, echo=echo)
+    with supervised(begin, launch, settings, foreground=not detach) as server:
+        say(f"{launch.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
+        if not (detach and options["no_wait"]):
+            server.become_ready()
+        if not detach:
+            server.watch()
+    if detach and not options["no_wait"]:
+        say(f"{launch.url} serves {launch.served_name}; end it with: bundler stop", result=True)
 
 
-def show_launch(opened: Opened) -> None:
-    """Print the command as one would type it, and what the user's own variables change."""
-    click.echo(opened.launch.shown())
-    show_kept(opened)
-
-
-def show_kept(opened: Opened) -> None:
+def show_kept(launch: ServerLaunch) -> None:
     """Say which of the user's variables win over bundler's, and which the server doesn't get."""
-    for name, value in sorted(opened.launch.kept.items()):
+    for name, value in sorted(launch.kept.items()):
         say(f"kept from your environment: {name}={value}")
-    if opened.launch.withheld:
-        names = ", ".join(opened.launch.withheld)
+    if launch.withheld:
+        names = ", ".join(launch.withheld)
         say(f"not passed on from your environment: {names} (--keep-env NAME passes one on)")
 
 
@@ -127,7 +121,7 @@ def require_fit(opened: Opened) -> None:
 
     :raises DoctorError: naming everything that fails.
     """
-    findings: list[Finding] = findings_of(opened)
+    findings: list[Finding] = findings_of(opened, reporter=reporter())
     failed = [one for one in findings if one.level == "fail"]
     if failed:
         raise DoctorError(
@@ -139,27 +133,6 @@ def require_fit(opened: Opened) -> None:
     if warned:
         say("\n".join(table(warned)))
     say(f"doctor: {len(findings)} checks, {count_text(len(warned))}")
-
-
-def key_of(opened: Opened, key_file: Path | None) -> str | None:
-    """Return the key that clients must give, where a file or SGLang's own flag names one."""
-    return key_file.read_text().strip() if key_file else value_of("api-key", {}, parse(opened.launch.argv))
-
-
-def echo_without(key_file: Path | None) -> Callable[[str], None]:
-    """Return what prints a line of the log, with the key blacked out: SGLang logs its flags."""
-    key = key_file.read_text().strip() if key_file else ""
-
-    def echo(line: str) -> None:
-        say(line.replace(key, "***") if key else line, result=True)
-
-    return echo
-
-
-def _with_key(opened: Opened, options: dict[str, Any], key_file: Path) -> Opened:
-    """Build the launch again with the key in a file of flags, which no process list shows."""
-    config = write_secret(run_folder(opened.target.root), opened.launch.port, key_file)
-    return open_choice(choice_of(options, wishes=replace(wishes_of(options), config=config)), opened.host)
 
 
 def one_server_options(command: Any) -> Any:
@@ -183,9 +156,7 @@ def status_command(
     folder = run_folder(find_installation(begin).root)
     if wait is not None:
         _wait(folder, port, node_rank, wait)
-    states = [
-        one for one in servers(folder) if port in (None, one.port) and node_rank in (None, one.node_rank)
-    ]
+    states = servers(folder, port, node_rank)
     records = [_record(one) for one in states]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(records), indent=1))
@@ -263,9 +234,7 @@ def _wait(folder: Path, port: int | None, node_rank: int | None, seconds: float)
     """
     deadline, seen = time.monotonic() + seconds, False
     while time.monotonic() < deadline:
-        states = [
-            one for one in servers(folder) if port in (None, one.port) and node_rank in (None, one.node_rank)
-        ]
+        states = servers(folder, port, node_rank)
         if seen and not any(one.running for one in states):
             raise _gone(states, folder)
         seen = seen or bool(states)
@@ -310,12 +279,10 @@ def _gone(states: Sequence[ServerState], folder: Path) -> NotRunningError:
         return NotRunningError(
             "no server of this installation runs", where=folder, hint="start it with: bundler serve --detach"
         )
-    lines = LogTail(Path(states[0].log)).drain()
-    known = explain(lines)
-    findings = telling(lines) + ([f"cause: {known.cause}"] if known else [])
+    findings, fix = diagnose(LogTail(Path(states[0].log)).drain())
     return NotRunningError(
         f"the server on port {states[0].port} ended by itself",
         where=states[0].log,
         findings=findings,
-        hint=known.fix if known else "start it again: bundler serve --detach",
+        hint=fix or "start it again: bundler serve --detach",
     )

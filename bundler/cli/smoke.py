@@ -13,20 +13,21 @@ import msgspec
 from bundler.cli.options import json_option
 from bundler.cli.progress import StageLine, say
 from bundler.cli.serve import require_fit
-from bundler.cli.serving import choice_of, launch_options, open_choice, selection_options, wishes_of
+from bundler.cli.serving import choice_of, launch_options, selection_options
 from bundler.errors import ServeError, UnknownNameError, UsageError
 from bundler.installation import find_installation
 from bundler.model import Smoke
 from bundler.serve.client import Client
 from bundler.serve.process import refuse_second, start
-from bundler.serve.readiness import DEFAULT_TIMEOUT, Voice
-from bundler.serve.server_record import run_folder, server_name, servers
+from bundler.serve.server_record import run_folder, servers
 from bundler.serve.smoke import SmokeResult, smoke, table
-from bundler.serve.supervise import WaitLimits, ended_afterwards, run_detached
+from bundler.serve.supervise import DEFAULT_TIMEOUT, WaitSettings, supervised
+from bundler.work.serving import open_choice
 
 if TYPE_CHECKING:
-    from bundler.cli.serving import Choice
+    from bundler.serve.process import Server
     from bundler.serve.server_record import ServerState
+    from bundler.work.serving import Choice
 
 MODES = {"cu126": ("cu126",), "cu128": ("cu128",), "both": ("cu126", "cu128")}
 TEAM_MODEL = "qwen2-vl-7b"
@@ -99,7 +100,7 @@ def _running(options: dict[str, Any]) -> ServerState | None:
 def _choices(options: dict[str, Any], mode: str | None) -> list[Choice]:
     """Return one choice for each server to start."""
     folder = os.environ.get("SGLANG_MODEL_DIR")
-    base = choice_of(options, wishes=wishes_of(options), weights=Path(folder) if folder else None)
+    base = choice_of(options, weights=Path(folder) if folder else None)
     if mode is None:
         return [_sized(base)]
     model = base.model or TEAM_MODEL
@@ -144,12 +145,16 @@ def _ask(options: dict[str, Any], state: ServerState) -> Round:
 def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     """Start a server, ask it, and end it whatever happens."""
     opened = open_choice(choice)
-    folder = run_folder(opened.target.root)
-    refuse_second(folder, server_name(opened.launch.port, opened.launch.node_rank))
+    refuse_second(opened.launch)
     if not options["no_doctor"]:
         require_fit(opened)
-    server = start(opened.launch, opened.target, opened.host, os.environ, detach=True)
-    patience, voice = WaitLimits(timeout=options["timeout"]), Voice(say, count=StageLine())
-    with ended_afterwards(server, patience, voice):
-        run_detached(server, opened.launch, patience, voice)
-        return _ask(options, server.state)
+
+    def begin() -> Server:
+        return start(opened.launch, opened.host, os.environ, detach=True)
+
+    settings = WaitSettings(say, timeout=options["timeout"], count=StageLine())
+    with supervised(begin, opened.launch, settings) as server:
+        server.become_ready()
+        answers = _ask(options, server.state)
+        server.end()
+        return answers

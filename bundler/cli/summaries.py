@@ -9,6 +9,7 @@ SUMMARIES: dict[str, str] = {
     "env": "Print the cache variables of .pkg-cache, for eval.",
     "sign": "Sign a finished bundle with an OpenSSH key.",
     "verify": "Check every byte of a bundle or of an installation.",
+    "repair": "Mend a damaged bundle by its parity volumes.",
     "inspect": "Say what a bundle or an installation holds and needs.",
     "report": "Write a bundle's transfer sheet, or its bill of materials.",
     "licenses": "Say what of a bundle is copyleft, unknown, or forbids commercial use.",

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from bundler.cli.serving import choice_of, launch_options, open_choice, selection_options, wishes_of
-from bundler.serve.systemd import START_SECONDS, UnitSettings, unit, unit_name
+from bundler.cli.serving import choice_of, launch_options, selection_options
+from bundler.serve.systemd import START_SECONDS, unit, unit_name
+from bundler.work.serving import open_choice
 
 
 @click.command("systemd")
@@ -23,42 +24,19 @@ from bundler.serve.systemd import START_SECONDS, UnitSettings, unit, unit_name
 @launch_options
 def systemd_command(output: Path | None, **options: Any) -> None:
     """Write a systemd unit for the server, one for each node where there are several."""
-    settings = _settings(options)
-    ranks = range(settings.nnodes)
+    launch = open_choice(choice_of(options, options["api_key_file"])).launch
+    own = launch.target.root.absolute() / "bin" / "bundler"
+    bundler = [str(own)] if own.exists() else [sys.executable, "-m", "bundler"]
+    units = {
+        unit_name(launch, rank): unit(
+            launch, bundler, rank, user=options["user"], start_seconds=options["timeout"]
+        )
+        for rank in range(options["nnodes"])
+    }
     if output is None:
-        click.echo("\n".join(unit(settings, rank) for rank in ranks), nl=False)
+        click.echo("\n".join(units.values()), nl=False)
         return
     output.mkdir(parents=True, exist_ok=True)
-    for rank in ranks:
-        path = output / unit_name(settings, rank)
-        path.write_text(unit(settings, rank))
-        click.echo(str(path))
-
-
-def _settings(options: dict[str, Any]) -> UnitSettings:
-    opened = open_choice(choice_of(options, wishes=wishes_of(options)))
-    root = opened.target.root.absolute()
-    own = root / "bin" / "bundler"
-    arguments: list[str] = []
-    for flag, value in (
-        ("--python", str(opened.software.python) if options["python"] else None),
-        ("--tp-size", options["tp_size"]),
-        ("--host", options["host"]),
-        ("--dist-init-addr", options["dist_init_addr"]),
-        ("--api-key-file", options["api_key_file"] and options["api_key_file"].absolute()),
-    ):
-        arguments += [] if value is None else [flag, str(value)]
-    for name in options["keep_env"]:
-        arguments += ["--keep-env", name]
-    return UnitSettings(
-        root=root,
-        bundler=[str(own)] if own.exists() else [sys.executable, "-m", "bundler"],
-        model=opened.target.spec.name,
-        environment=opened.software.environment,
-        port=opened.launch.port,
-        arguments=arguments,
-        extra=options["extra"],
-        user=options["user"],
-        nnodes=options["nnodes"],
-        start_seconds=options["timeout"],
-    )
+    for name, text in units.items():
+        (output / name).write_text(text)
+        click.echo(str(output / name))

@@ -16,6 +16,7 @@ import msgspec
 
 from bundler import __version__
 from bundler.collect.configuration import read_optional
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Credentials:
             _read_rattler,
             what="rattler's credentials file",
             named_by=variable or ("authentication-override-file" if pixis else None),
-            broken=msgspec.DecodeError,
+            broken=BROKEN_JSON,
         )
         return cls(
             stored or {},
@@ -60,7 +61,7 @@ class Credentials:
                 netrc.netrc,
                 what="the netrc file",
                 named_by="NETRC" if os.environ.get("NETRC") else None,
-                broken=netrc.NetrcParseError,
+                broken=(netrc.NetrcParseError, UnicodeDecodeError),
             ),
         )
 

@@ -62,7 +62,7 @@ def load_configuration(workspace: Path | None = None) -> Configuration:
     mirrors: dict[str, tuple[str, ...]] = {}
     authentication: Path | None = None
     for path, named_by in _files(workspace):
-        what, broken = "pixi's configuration", tomllib.TOMLDecodeError
+        what, broken = "pixi's configuration", (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError)
         table = read_optional(path, _read_toml, what=what, named_by=named_by, broken=broken) or {}
         for prefix, targets in _mirrors(table, path):
             mirrors[prefix] = targets
@@ -87,7 +87,12 @@ def _files(workspace: Path | None) -> Iterator[tuple[Path, str | None]]:
 
 
 def read_optional(
-    path: Path, read: Callable[[Path], T], *, what: str, named_by: str | None, broken: type[Exception]
+    path: Path,
+    read: Callable[[Path], T],
+    *,
+    what: str,
+    named_by: str | None,
+    broken: tuple[type[Exception], ...],
 ) -> T | None:
     """Return what a file says that needs not be there, or ``None`` where it isn't.
 
@@ -105,7 +110,7 @@ def read_optional(
         ) from problem
     except OSError as problem:
         raise InputError(f"{what} can't be read: {problem.strerror}", where=path) from problem
-    except (broken, UnicodeDecodeError) as problem:
+    except broken as problem:
         raise InputError(f"{what} is broken: {problem}", where=path) from problem
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from bundler import manifest as manifests
 from bundler.archive.member import FileSource, Member
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import DamagedError, FetchError
 from bundler.workspace import LOCK, MANIFEST, PLATFORM
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bundler.workspace import EnvironmentLock, Workspace
 
 
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, KeyError, ValueError, msgspec.DecodeError)
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, KeyError, ValueError, *BROKEN_JSON)
 
 
 def environment_entry(

@@ -16,7 +16,7 @@ from bundler.host.drivers import branches
 from bundler.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bundler.collect.network import Network
     from bundler.store import Store
@@ -121,6 +121,7 @@ def make_plan(
     *,
     models: Sequence[ModelListing] = (),
     output: Path | None = None,
+    parity: Callable[[int], int] = lambda _: 0,
     network: Network | None = None,
 ) -> Plan:
     """Plan a bundle.
@@ -128,6 +129,7 @@ def make_plan(
     :param environments: with bundler's own, as :func:`bundler.workspace.required_environments` gives them.
     :param models: as their sources list them.
     :param output: the folder that the bundle would be written to, to weigh its space too.
+    :param parity: gives the bytes of parity volumes for those of the volumes that they protect.
     :param network: to ask the hosts for sizes that the lock doesn't state; ``None``: nobody is asked.
     """
     artifacts = {artifact.url: artifact for one in environments for artifact in one.artifacts}
@@ -148,7 +150,7 @@ def make_plan(
         missing_files=len(missing),
         missing_size=missing_size,
         unknown_sizes=len(artifacts) - len(sizes),
-        space=_space(_wishes(store, lacking, models, output, size)),
+        space=_space(_wishes(store, lacking, models, output, size, parity)),
         rate=speed,
         seconds=missing_size / speed if speed else None,
     )
@@ -202,7 +204,12 @@ def _driver(cuda: str) -> str:
 
 
 def _wishes(
-    store: Store, lacking: int, models: Iterable[ModelListing], output: Path | None, size: int
+    store: Store,
+    lacking: int,
+    models: Iterable[ModelListing],
+    output: Path | None,
+    size: int,
+    parity: Callable[[int], int],
 ) -> Iterable[tuple[Path, str, int]]:
     yield store.root, "the store", lacking
     for model in models:
@@ -211,8 +218,8 @@ def _wishes(
     if output is not None:
         # What an interrupted pack has written is there already.
         written = sum(path.stat().st_size for path in output.glob("*") if path.is_file())
-        least = size * LEAST_PACKED // 100 - written
-        yield output, "the bundle (at least)", max(0, least)
+        least = size * LEAST_PACKED // 100
+        yield output, "the bundle (at least)", max(0, least + parity(least) - written)
 
 
 def _space(wishes: Iterable[tuple[Path, str, int]]) -> tuple[Space, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,16 +64,45 @@ def make_folder(folder: Path) -> bool:
     return True
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file so that after a crash it is the old one or the new one, whole."""
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a small file so that after a crash it is the old one or the new one, whole.
+
+    What has its temporary name is removed and never written through: another may have put a link there.
+
+    :param mode: the file's, whatever the umask.
+    """
     make_folder(path.parent)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    partial = path.name + ".partial"
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial, dir_fd=folder)
+        new = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
+        with os.fdopen(new, "wb") as file:
+            os.fchmod(new, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(new)
+        os.replace(partial, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
     sync_folder(path.parent)
+
+
+def read_plain(path: Path, largest: int = 2**30) -> bytes:
+    """Read a small file, and nothing else that may have its name: a FIFO would be waited for without end.
+
+    :param largest: bytes; a longer file is refused before it is read.
+    :raises OSError: it can't be read, isn't a plain file (``EINVAL``), or is longer (``EFBIG``).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        if status.st_size > largest:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read(largest)
 
 
 @contextlib.contextmanager
@@ -82,7 +113,9 @@ def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     :param busy: called where another one has it; it may raise, otherwise the lock is waited for.
     :raises OSError: the file can't be made.
     """
-    with path.open("ab") as file:
+    # For both ways and without waiting: a FIFO of that name would wait for another end.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o644), "rb", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.digest import sha256_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class HashCache:
         for line in text.splitlines():
             try:
                 one = msgspec.json.decode(line, type=_Line)
-            except msgspec.DecodeError:
+            except BROKEN_JSON:
                 continue  # torn by a kill
             self._lines[one.path] = one
 

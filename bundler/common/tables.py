@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,6 +49,6 @@ class Table:
         if self._rows is None:
             try:
                 self._rows = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Value])
-            except (OSError, msgspec.DecodeError):
+            except (OSError, *BROKEN_JSON):
                 self._rows = {}
         return self._rows

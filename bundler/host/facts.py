@@ -14,12 +14,17 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.host.gpu import Gpu, read_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LIBRARIES = ("libcuda.so", "libcuda.so.1", "libnuma.so.1")
 """Shared libraries that the server looks for outside its environment."""
@@ -146,20 +151,23 @@ def read_target(path: Path) -> HostFacts:
         raise InputError(
             f"can't read the described host: {problem.strerror}", where=path, hint=hint
         ) from problem
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise InputError(f"this is no described host: {problem}", where=path, hint=hint) from problem
     if not facts.hostname:
         raise InputError("this is no described host: it names none", where=path, hint=hint)
     return facts
 
 
-def find_libraries(names: tuple[str, ...], extra: tuple[Path, ...] = ()) -> dict[str, str | None]:
+def find_libraries(
+    names: tuple[str, ...], extra: tuple[Path, ...] = (), variables: Mapping[str, str] = os.environ
+) -> dict[str, str | None]:
     """Return where the loader's cache or the usual folders have each library.
 
     :param extra: folders looked into first, as an environment's ``lib``.
+    :param variables: those of the process that is to find them.
     """
     cached = _loader_cache()
-    path = (part for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part)
+    path = (part for part in variables.get("LD_LIBRARY_PATH", "").split(":") if part)
     folders = [*extra, *(Path(part) for part in (*path, *LIBRARY_FOLDERS))]
     found: dict[str, str | None] = {}
     for name in names:

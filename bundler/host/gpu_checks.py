@@ -34,17 +34,17 @@ FEW_TOKENS = 8192
 def check_driver(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     """The driver's branch and its CUDA against the CUDA that torch was built for."""
     name = "NVIDIA driver"
-    oldest, own = branches(needs.cuda) if needs.cuda else (None, None)
-    wanted = f"branch {oldest} or newer for CUDA {needs.cuda}" if oldest else "a driver with NVML"
+    oldest, own = branches(needs.stack.cuda) if needs.stack.cuda else (None, None)
+    wanted = f"branch {oldest} or newer for CUDA {needs.stack.cuda}" if oldest else "a driver with NVML"
     if host.driver is None:
         fix = "install the driver on the host; it can't travel in a bundle"
         yield fail("driver", name, host.gpu_problem or "none", wanted, fix)
         return
     seen = f"{host.driver} (CUDA {host.driver_cuda or 'unknown'})"
-    if needs.cuda is None:
+    if needs.stack.cuda is None:
         yield good("driver", name, seen)
         return
-    asked, offered = numbers(needs.cuda), numbers(host.driver_cuda)
+    asked, offered = numbers(needs.stack.cuda), numbers(host.driver_cuda)
     branch = numbers(host.driver)[:1]
     if branch < (oldest or 0,) or (offered and offered[0] < asked[0]):
         yield fail("driver", name, seen, wanted, f"update the driver to branch {own or oldest} or newer")
@@ -52,9 +52,9 @@ def check_driver(host: HostFacts, needs: Needs) -> Iterator[Finding]:
         fix = "it runs by minor-version compatibility; kernels shipped as PTX don't: update the driver" + (
             f" to branch {own} or newer" if own else ""
         )
-        yield warn("driver", name, seen, f"CUDA {needs.cuda}, which the environment was built for", fix)
+        yield warn("driver", name, seen, f"CUDA {needs.stack.cuda}, which the environment was built for", fix)
     else:
-        yield good("driver", name, seen, f"CUDA {needs.cuda}")
+        yield good("driver", name, seen, f"CUDA {needs.stack.cuda}")
 
 
 def check_capability(host: HostFacts, needs: Needs) -> Iterator[Finding]:
@@ -62,18 +62,20 @@ def check_capability(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     name = "compute capability"
     for text in sorted({gpu.compute_capability for gpu in host.visible if gpu.compute_capability}):
         have = numbers(text)
-        lowest, highest = TORCH_CAPABILITIES.get(needs.cuda or "", ((0, 0), (99, 0)))
+        lowest, highest = TORCH_CAPABILITIES.get(needs.stack.cuda or "", ((0, 0), (99, 0)))
         least = numbers(needs.requires.min_compute_capability)
         if have > highest:
             fix = "pack an environment built for a newer CUDA: --env cu128"
-            yield fail("driver", name, text, f"at most {_dotted(highest)} (torch for CUDA {needs.cuda})", fix)
+            yield fail(
+                "driver", name, text, f"at most {_dotted(highest)} (torch for CUDA {needs.stack.cuda})", fix
+            )
         elif have < lowest:
-            wanted = f"at least {_dotted(lowest)} (torch for CUDA {needs.cuda})"
+            wanted = f"at least {_dotted(lowest)} (torch for CUDA {needs.stack.cuda})"
             yield fail("driver", name, text, wanted, "serve on newer GPUs")
         elif least and have < least:
             fix = "serve it on newer GPUs, or serve another model here"
             yield fail("driver", name, text, f"at least {_dotted(least)} for {needs.model}", fix)
-        elif have >= (10, 0) and host.nvcc is None and version_in(needs.sglang, "<0.5.11"):
+        elif have >= (10, 0) and host.nvcc is None and version_in(needs.stack.sglang, "<0.5.11"):
             fix = "install the CUDA toolkit (nvcc) on the host; or serve on Hopper or Ampere"
             yield warn("driver", name, text, "9.0: newer GPUs are unproven without nvcc", fix)
         elif have < (8, 0):

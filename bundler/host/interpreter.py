@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.host.surroundings import NEUTRAL_FOLDER, SAFE_PATH, inherited
 
@@ -87,5 +88,5 @@ def probe(python: Path, keep: Collection[str] = ()) -> Interpreter:
     except subprocess.CalledProcessError as problem:
         said = problem.stderr.strip().splitlines()[-1:]
         raise InputError("the interpreter doesn't run", where=python, findings=said) from problem
-    except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError) as problem:
+    except (OSError, subprocess.TimeoutExpired, *BROKEN_JSON) as problem:
         raise InputError(f"the interpreter doesn't answer: {problem}", where=python) from problem

@@ -10,6 +10,7 @@ from packaging.version import InvalidVersion, Version
 
 from bundler.host.fit import DEFAULT_MEM_FRACTION, heads_divide, mem_fraction
 from bundler.model import ModelFacts, Requirements
+from bundler.stack import Stack
 
 if TYPE_CHECKING:
     from bundler.manifest import Environment, Model
@@ -19,12 +20,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What is compared with a host's facts; ``None`` means nothing is known, and nothing is checked."""
 
     environment: str | None = None
-    cuda: str | None = None
-    """The CUDA version that torch was built for: ``12.8``."""
-    torch: str | None = None
-    sglang: str | None = None
-    glibc: str | None = None
-    cudnn: str | None = None
+    stack: Stack = Stack()
     model: str | None = None
     facts: ModelFacts = ModelFacts()
     requires: Requirements = Requirements()
@@ -50,11 +46,7 @@ def needs_of(
     """Return what a bundle's environment and model want, for the check before anything is unpacked."""
     return Needs(
         environment=environment.name if environment else None,
-        cuda=environment.cuda if environment else None,
-        torch=environment.torch if environment else None,
-        sglang=environment.sglang if environment else None,
-        glibc=environment.glibc if environment else None,
-        cudnn=package_version(environment, "nvidia-cudnn-cu12"),
+        stack=environment.stack if environment else Stack(),
         model=model.spec.name if model else None,
         facts=model.facts if model else ModelFacts(),
         requires=model.spec.requires if model else Requirements(),
@@ -62,12 +54,6 @@ def needs_of(
         mem_fraction=mem_fraction(model.spec if model else None),
         port=port,
     )
-
-
-def package_version(environment: Environment | None, name: str) -> str | None:
-    """Return the version of a package of an environment, ``None`` where it isn't in it."""
-    packages = environment.packages if environment else ()
-    return next((package.version for package in packages if package.name == name), None)
 
 
 def divides(facts: ModelFacts, tp_size: int) -> bool:

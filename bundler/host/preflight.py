@@ -79,5 +79,5 @@ def _check_host(host: HostFacts, environments: Sequence[Environment]) -> Iterato
     for environment in environments:
         wanted = needs_of(environment, None)
         yield from check_platform(host, wanted)
-        if host.driver is not None and wanted.cuda is not None:
+        if host.driver is not None and wanted.stack.cuda is not None:
             yield from check_driver(host, wanted)

@@ -37,12 +37,12 @@ def check_platform(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     else:
         fix = "use a host with such a processor; the environments are built for it"
         yield fail("system", "processor", host.machine or "unknown", "x86_64", fix)
-    if needs.glibc is None and needs.environment is None:
+    if needs.stack.glibc is None and needs.environment is None:
         return
-    wanted = f"{needs.glibc or OLDEST_GLIBC} or newer"
+    wanted = f"{needs.stack.glibc or OLDEST_GLIBC} or newer"
     if host.glibc is None:
         yield warn("system", "glibc", "none found", wanted, "a distribution with glibc")
-    elif numbers(host.glibc) < numbers(needs.glibc or OLDEST_GLIBC):
+    elif numbers(host.glibc) < numbers(needs.stack.glibc or OLDEST_GLIBC):
         fix = "a newer distribution on the host, or a container of one; glibc can't travel in a bundle"
         yield fail("system", "glibc", host.glibc, wanted, fix)
     else:
@@ -123,10 +123,12 @@ def check_libraries(host: HostFacts, needs: Needs) -> Iterator[Finding]:
         yield good("system", "ldconfig", host.ldconfig)
     if host.nvidia_smi is None and host.driver is not None:
         yield warn("system", "nvidia-smi", "not found", "on PATH", "SGLang asks it for the GPUs' memory")
-    if needs.sglang and version_in(needs.sglang, ">=0.5.11"):
+    if needs.stack.sglang and version_in(needs.stack.sglang, ">=0.5.11"):
         if host.nvcc is None:
             fix = "install the CUDA toolkit on the host, or serve with SGLang 0.5.7"
-            yield warn("system", "nvcc", "not found", f"SGLang {needs.sglang} compiles kernels with it", fix)
+            yield warn(
+                "system", "nvcc", "not found", f"SGLang {needs.stack.sglang} compiles kernels with it", fix
+            )
         else:
             yield good("system", "nvcc", host.nvcc)
 
@@ -163,26 +165,26 @@ def check_port(host: HostFacts, needs: Needs) -> Iterator[Finding]:
 
 def check_cudnn(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     """cuDNN, where the model sees images: SGLang refuses torch 2.9.1 with an older one."""
-    if not needs.facts.vision or needs.cudnn is None or not version_in(needs.torch, "==2.9.1"):
+    if not needs.facts.vision or needs.stack.cudnn is None or not version_in(needs.stack.torch, "==2.9.1"):
         return
-    if numbers(needs.cudnn) >= CUDNN_FOR_IMAGES:
-        yield good("environment", "cuDNN", needs.cudnn, "9.15 or newer for images")
+    if numbers(needs.stack.cudnn) >= CUDNN_FOR_IMAGES:
+        yield good("environment", "cuDNN", needs.stack.cudnn, "9.15 or newer for images")
     else:
         fix = "lock nvidia-cudnn-cu12 9.16.0.29, or set SGLANG_DISABLE_CUDNN_CHECK=1 (slower images)"
-        yield fail("environment", "cuDNN", needs.cudnn, "9.15 or newer for images", fix)
+        yield fail("environment", "cuDNN", needs.stack.cudnn, "9.15 or newer for images", fix)
 
 
 def check_versions(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     """SGLang's version against the model's."""
     wanted = needs.requires.sglang
-    if needs.environment is not None and needs.model is not None and needs.sglang is None:
+    if needs.environment is not None and needs.model is not None and needs.stack.sglang is None:
         seen = f"the environment {needs.environment} has no sglang"
         fix = "choose one that has it: --env NAME; or lock sglang in it and pack it again"
         yield fail("environment", "SGLang", seen, wanted or "sglang", fix)
-    if needs.model is None or not wanted or needs.sglang is None:
+    if needs.model is None or not wanted or needs.stack.sglang is None:
         return
-    if version_in(needs.sglang, wanted):
-        yield good("environment", "SGLang", needs.sglang, f"{wanted} for {needs.model}")
+    if version_in(needs.stack.sglang, wanted):
+        yield good("environment", "SGLang", needs.stack.sglang, f"{wanted} for {needs.model}")
     else:
         fix = "serve it from an environment with that SGLang"
-        yield fail("environment", "SGLang", needs.sglang, f"{wanted} for {needs.model}", fix)
+        yield fail("environment", "SGLang", needs.stack.sglang, f"{wanted} for {needs.model}", fix)

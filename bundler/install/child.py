@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.install.namespace import child_environment
 from bundler.install.program import run
 
@@ -87,7 +88,7 @@ class _Lines(Generic[A]):
             line = msgspec.json.decode(text, type=_Told)
             if line.answer is not None:
                 self.answer = msgspec.convert(line.answer, self._kind)
-        except msgspec.DecodeError:
+        except BROKEN_JSON:
             return text
         if line.advance is not None:
             self._meter.advance(line.advance)

@@ -201,6 +201,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Send a file, whole whatever range is asked for: installers ask for each artifact once."""
         self._content = 0
+        if self.headers.get("Host") != f"{LOOPBACK}:{self.server.server_port}":
+            # A name that someone made resolve to this host, as pages in a browser do.
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "not the address of this mirror")
+            return
         path = self._find()
         if path is None:
             self.send_error(HTTPStatus.NOT_FOUND, "not in the store")

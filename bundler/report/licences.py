@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from bundler.report.printable import printable
+from bundler.common.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

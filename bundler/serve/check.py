@@ -11,7 +11,7 @@ import msgspec
 from bundler.environment_check import CHECK_SECONDS, run_script
 from bundler.errors import DoctorError
 from bundler.host.surroundings import NEUTRAL_FOLDER
-from bundler.serve.failures import ending, explain, telling
+from bundler.serve.failures import diagnose, ending, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,13 +46,9 @@ def run_check(
         failure=DoctorError,
     )
     if run.broke_off or not run.results:
-        known = explain(run.output)
-        raise DoctorError(
-            f"the check broke off: {ending(run.code)}",
-            where=python,
-            findings=telling(run.output) + ([f"cause: {known.cause}"] if known else []),
-            hint=known.fix if known else None,
-        )
+        findings, fix = diagnose(run.output)
+        what = f"the check broke off: {ending(run.code)}"
+        raise DoctorError(what, where=python, findings=findings, hint=fix)
     return [_explained(result) for result in run.results]
 
 

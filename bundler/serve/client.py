@@ -9,10 +9,15 @@ from typing import Any
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import ServeError
 
 ANSWER_SECONDS = 300.0
 """How long one answer may take: the first of its kind may compile kernels."""
+
+
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Without proxies: an air-gapped host's proxy variables would lead away from the host itself."""
 
 
 class NoAnswerError(ServeError):
@@ -30,21 +35,13 @@ class Client:
         :param timeout: seconds an answer may take.
         """
         self.url, self._key, self._timeout = url.rstrip("/"), key, timeout
-        # No proxy: an air-gapped host's proxy variables would lead away from the host itself.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str) -> Any:
-        """Return the JSON of a GET.
-
-        :raises ServeError: no answer, another status than 200, or no JSON.
-        """
+        """Return the JSON of a GET, or raise ServeError: no answer, no success, or no JSON."""
         return self._ask(urllib.request.Request(self.url + path))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Return the JSON that answers a POST of JSON.
-
-        :raises ServeError: no answer, another status than 200, or no JSON.
-        """
+        """Return the JSON that answers a POST of JSON; raises as :meth:`get` does."""
         request = urllib.request.Request(self.url + path, data=msgspec.json.encode(body))
         request.add_header("Content-Type", "application/json")
         return self._ask(request)
@@ -53,7 +50,7 @@ class Client:
         if self._key:
             request.add_header("Authorization", f"Bearer {self._key}")
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
+            with OPENER.open(request, timeout=self._timeout) as answer:
                 return msgspec.json.decode(answer.read())
         except urllib.error.HTTPError as problem:
             said = problem.read(500).decode(errors="replace").strip()
@@ -63,7 +60,7 @@ class Client:
                 where=request.full_url,
                 hint=hint,
             ) from problem
-        except msgspec.DecodeError as problem:
+        except BROKEN_JSON as problem:
             raise ServeError("the server's answer is no JSON", where=request.full_url) from problem
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "reason", None) or problem

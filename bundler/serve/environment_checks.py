@@ -9,8 +9,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bundler.common.units import size_text
 from bundler.host.facts import find_libraries
 from bundler.host.finding import fail, good, warn
@@ -20,35 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bundler.host.finding import Finding
-    from bundler.serve.launch import ServerLaunch
+    from bundler.serve.launch import Served, ServerLaunch
 
 CACHE_ROOM = 2 * 10**9
 """Bytes that compiled kernels may take at the first start."""
 SPECULATING = 48
 """Requests at once that SGLang allows where it speculates and isn't told otherwise."""
 INSTALL_AGAIN = "; or, where the environment should have it, install it anew: bundler install"
-
-
-class EnvironmentFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the server runs on this host."""
-
-    python: str | None
-    """The interpreter, or ``None`` where it isn't there."""
-    wanted_python: str
-    """The interpreter that should be there."""
-    compiler: str | None
-    """The C compiler that Triton will call, with the environment activated."""
-    libnuma: str | None
-    caches: str
-    """The folder that kernels are compiled into."""
-    caches_problem: str | None = None
-    """Why it can't be written."""
-    caches_free: int | None = None
-    """Bytes free on its file system."""
-    sglang: str | None = None
-    """The version the interpreter has; ``None``: none."""
-    probed: bool = False
-    """Whether the interpreter was asked."""
 
 
 def writable_folder(root: Path, inside: str) -> Path:
@@ -79,41 +55,6 @@ def can_write(folder: Path) -> str | None:
     return None
 
 
-def look(
-    python: Path,
-    prefix: Path | None,
-    variables: Mapping[str, str],
-    caches: Path,
-    sglang: str | None,
-    *,
-    probed: bool,
-) -> EnvironmentFacts:
-    """Look at the place the server will run in. Changes nothing.
-
-    :param python: the interpreter.
-    :param prefix: the environment's folder, or ``None`` for an interpreter from elsewhere.
-    :param variables: the variables the server will have.
-    :param caches: the folder for kernel caches.
-    :param sglang: the version of SGLang that the interpreter told.
-    :param probed: whether it was asked; else its environment's folder is looked at.
-    """
-    extra = (prefix / "lib",) if prefix else ()
-    existing = caches
-    while not existing.exists():
-        existing = existing.parent
-    return EnvironmentFacts(
-        python=str(python) if python.exists() else None,
-        wanted_python=str(python),
-        compiler=compiler(variables),
-        libnuma=find_libraries(("libnuma.so.1",), extra)["libnuma.so.1"],
-        caches=str(caches),
-        caches_problem=can_write(caches),
-        caches_free=shutil.disk_usage(existing).free,
-        sglang=sglang if probed else installed_sglang(prefix),
-        probed=probed,
-    )
-
-
 def installed_sglang(prefix: Path | None) -> str | None:
     """Return the version of SGLang in an environment's folder, without starting its interpreter."""
     found = sorted(prefix.glob("lib/python3*/site-packages/sglang-*.dist-info")) if prefix else []
@@ -130,30 +71,36 @@ def compiler(variables: Mapping[str, str]) -> str | None:
     return shutil.which("gcc", path=path) or shutil.which("clang", path=path)
 
 
-def check_place(place: EnvironmentFacts) -> Iterator[Finding]:
-    """Interpreter, compiler, libnuma and caches."""
-    if place.python is None:
+def check_place(target: Served, variables: Mapping[str, str]) -> Iterator[Finding]:
+    """Check interpreter, compiler, libnuma and caches of the place where the server will run.
+
+    :param variables: the variables that the server will have.
+    """
+    software = target.software
+    # An interpreter from elsewhere told it; what a manifest says of an environment isn't taken on trust.
+    sglang = software.stack.sglang if software.probed else installed_sglang(software.prefix)
+    if not software.python.exists():
         fix = "install the environment: bundler install"
-        yield fail("environment", "interpreter", "not there", place.wanted_python, fix)
-    elif place.sglang is None:
-        fix = "an interpreter that has SGLang: --python PATH" + ("" if place.probed else INSTALL_AGAIN)
-        yield fail("environment", "interpreter", f"{place.python} has no SGLang", "sglang", fix)
+        yield fail("environment", "interpreter", "not there", str(software.python), fix)
+    elif sglang is None:
+        fix = "an interpreter that has SGLang: --python PATH" + ("" if software.probed else INSTALL_AGAIN)
+        yield fail("environment", "interpreter", f"{software.python} has no SGLang", "sglang", fix)
     else:
-        version = f" (SGLang {place.sglang})" if place.sglang else ""
-        yield good("environment", "interpreter", place.python + version)
-    if place.compiler is None:
+        yield good("environment", "interpreter", f"{software.python} (SGLang {sglang})")
+    if (program := compiler(variables)) is None:
         fix = "lock gcc_linux-64 in the environment, or install gcc on the host"
         yield fail("environment", "C compiler", "none", "one in CC or on PATH: Triton needs it", fix)
     else:
-        yield good("environment", "C compiler", place.compiler)
-    if place.libnuma is None:
+        yield good("environment", "C compiler", program)
+    folders = (software.activated / "lib",) if software.activated else ()
+    if (library := find_libraries(("libnuma.so.1",), folders, variables)["libnuma.so.1"]) is None:
         fix = "lock libnuma in the environment, or install libnuma1 (numactl-libs) on the host"
         # Seen of the kernels of SGLang 0.5.7; newer ones may do without.
-        judge = fail if version_in(place.sglang, "<0.5.11") else warn
+        judge = fail if version_in(sglang, "<0.5.11") else warn
         yield judge("environment", "libnuma.so.1", "not found", "sgl_kernel is linked with it", fix)
     else:
-        yield good("environment", "libnuma.so.1", place.libnuma)
-    yield _caches(place)
+        yield good("environment", "libnuma.so.1", library)
+    yield _caches(target.caches)
 
 
 def check_openness(launch: ServerLaunch, *, key: bool = False) -> Finding:
@@ -185,11 +132,12 @@ def check_home(launch: ServerLaunch) -> Iterator[Finding]:
         yield good("environment", "home folder", f"HOME can't be written: the server gets {home}")
 
 
-def _caches(place: EnvironmentFacts) -> Finding:
-    if place.caches_problem:
+def _caches(folder: Path) -> Finding:
+    if problem := can_write(folder):
         fix = "set XDG_CACHE_HOME to a folder that this user can write"
-        return fail("environment", "kernel caches", place.caches_problem, f"{place.caches} writable", fix)
-    if place.caches_free is not None and place.caches_free < CACHE_ROOM:
-        seen = f"{size_text(place.caches_free)} free at {place.caches}"
+        return fail("environment", "kernel caches", problem, f"{folder} writable", fix)
+    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    if (free := shutil.disk_usage(existing).free) < CACHE_ROOM:
+        seen = f"{size_text(free)} free at {folder}"
         return warn("environment", "kernel caches", seen, size_text(CACHE_ROOM), "free some space")
-    return good("environment", "kernel caches", place.caches)
+    return good("environment", "kernel caches", str(folder))

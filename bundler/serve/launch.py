@@ -15,18 +15,39 @@ from bundler.host.network import client_host, interface_towards, split_address
 from bundler.host.surroundings import SAFE_PATH, withheld
 from bundler.serve import flags
 from bundler.serve.environment_checks import can_write
+from bundler.serve.server_record import run_folder, secret_path, server_name
 from bundler.serve.sglang_versions import matching_variants, route_environment, route_flags, route_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bundler.host.facts import HostFacts
-    from bundler.model import FlagValue, ModelFacts, ModelSpec
+    from bundler.model import FlagValue, LaunchVariant, ModelFacts, ModelSpec
+    from bundler.stack import Stack
 
 DEFAULT_HOST = "0.0.0.0"
 DEFAULT_PORT = 30000
 SHIM = "libcuda"
 """The folder among the caches with a link libcuda.so, which Triton's linker asks for by that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """What serves: an environment of the installation, or an interpreter from elsewhere."""
+
+    environment: str | None
+    """The pixi environment's name, or ``None`` with an interpreter from elsewhere."""
+    prefix: Path
+    """The environment's folder, or the interpreter's own prefix."""
+    python: Path
+    stack: Stack
+    probed: bool = False
+    """Whether it is an interpreter from elsewhere, by its own account."""
+
+    @property
+    def activated(self) -> Path | None:
+        """The folder of the environment to activate, where there is one."""
+        return None if self.probed else self.prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +59,7 @@ class Served:
     spec: ModelSpec
     facts: ModelFacts
     weights: Path
-    environment: str | None
-    """The pixi environment's name, or ``None`` with an interpreter from elsewhere."""
-    prefix: Path | None
-    """The environment's folder, or the interpreter's own prefix."""
-    python: Path
-    sglang: str | None
+    software: Software
     caches: Path
     pixi: bool = False
     """Whether the command is shown as ``pixi run``, the environment not being installed here."""
@@ -63,14 +79,16 @@ class Wishes:
     """What stood after ``--``."""
     keep_env: Sequence[str] = ()
     """The caller's variables that reach the server though their kind is withheld."""
-    config: Path | None = None
-    """A file of flags that must not be seen in the process list: the key."""
+    key_file: Path | None = None
+    """The file with the key that clients must give; it reaches SGLang in a file of flags."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLaunch:
     """A server about to be started."""
 
+    target: Served
+    wishes: Wishes
     argv: tuple[str, ...]
     added: dict[str, str]
     """Variables that bundler sets."""
@@ -85,13 +103,25 @@ class ServerLaunch:
     served_name: str
     weights: Path
     mem_fraction: float
-    caches: Path
     activation: dict[str, str] = field(default_factory=dict)
     """Variables of the environment's activation that differ from the user's."""
     withheld: tuple[str, ...] = ()
     """The user's variables that the server doesn't get."""
-    shown_prefix: tuple[str, ...] = ()
-    """Words before the interpreter where it is shown as ``pixi run``."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the servers of the installation are recorded."""
+        return run_folder(self.target.root)
+
+    @property
+    def name(self) -> str:
+        """The stem of its files there."""
+        return server_name(self.port, self.node_rank)
+
+    @property
+    def secret(self) -> Path:
+        """The file of the flags that must not be seen in the process list: the key."""
+        return secret_path(self.folder, self.port)
 
     @property
     def url(self) -> str:
@@ -113,7 +143,8 @@ class ServerLaunch:
                 words.append(f'PATH={shlex.quote(value.removesuffix(path))}"$PATH"')
             else:
                 words.append(f"{name}={shlex.quote(value)}")
-        command = [*self.shown_prefix, "python", *self.argv[1:]] if self.shown_prefix else list(self.argv)
+        pixi = _pixi_run(self.target) if self.target.pixi else ()
+        command = [*pixi, "python", *self.argv[1:]] if pixi else list(self.argv)
         head = " ".join(shlex.quote(word) for word in command[: command.index("-m") + 2])
         lines = [*_pairs(command[command.index("-m") + 2 :])]
         env = " \\\n    ".join(words) + " \\\n  " if len(words) > 1 else ""
@@ -140,17 +171,22 @@ def build(
     def chosen(name: str, default: str) -> str:
         return flags.value_of(name, ours, users) or default
 
+    port = _whole("port", chosen("port", str(DEFAULT_PORT)))
+    if wishes.key_file is not None:
+        ours = {"config": str(secret_path(run_folder(target.root), port)), **ours}
     nnodes, rank = _whole("nnodes", chosen("nnodes", "1")), _whole("node-rank", chosen("node-rank", "0"))
     address = flags.value_of("dist-init-addr", ours, users)
     _check_nodes(nnodes, rank, address)
     variables = driver | _variables(target, host, family, nnodes, address)
     home = {} if base.get("HOME") and can_write(Path(base["HOME"])) is None else _own_home(target)
     return ServerLaunch(
-        argv=(str(target.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
+        target=target,
+        wishes=wishes,
+        argv=(str(target.software.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
         added={name: value for name, value in variables.items() if name not in base} | home,
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
         host=chosen("host", DEFAULT_HOST),
-        port=_whole("port", chosen("port", str(DEFAULT_PORT))),
+        port=port,
         tp_size=_whole("tp-size", chosen("tp-size", "1")),
         nnodes=nnodes,
         node_rank=rank,
@@ -158,10 +194,8 @@ def build(
         served_name=chosen("served-model-name", target.spec.name),
         weights=Path(chosen("model-path", str(target.weights))),
         mem_fraction=_fraction(chosen("mem-fraction-static", str(DEFAULT_MEM_FRACTION))),
-        caches=target.caches,
         activation={name: value for name, value in activation.items() if base.get(name) != value},
         withheld=out,
-        shown_prefix=_pixi_run(target) if target.pixi else (),
     )
 
 
@@ -183,18 +217,18 @@ def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:
 def _pixi_run(target: Served) -> tuple[str, ...]:
     """Return what runs a command in a workspace's environment, from the folder where one is."""
     elsewhere = ("--manifest-path", str(target.root / "pixi.toml")) if target.root != Path.cwd() else ()
-    return ("pixi", "run", "--frozen", *elsewhere, "--environment", target.environment or "default")
+    return ("pixi", "run", "--frozen", *elsewhere, "--environment", target.software.environment or "default")
 
 
 def prepare(launch: ServerLaunch, host: HostFacts) -> None:
     """Make the caches and the link libcuda.so that Triton's linker needs."""
     for name, value in launch.added.items():
-        if Path(value).is_relative_to(launch.caches) and name != "CUDA_HOME":
+        if Path(value).is_relative_to(launch.target.caches) and name != "CUDA_HOME":
             Path(value).mkdir(parents=True, exist_ok=True)
     library = host.libraries.get("libcuda.so.1")
     if library is None:
         return
-    link = launch.caches / SHIM / "libcuda.so"
+    link = launch.target.caches / SHIM / "libcuda.so"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink() or str(link.readlink()) != library:
         fresh = link.with_name(f"libcuda.so.{os.getpid()}")
@@ -205,16 +239,16 @@ def prepare(launch: ServerLaunch, host: HostFacts) -> None:
 
 def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | None) -> dict[str, FlagValue]:
     """Lay the manifest's flags, its variants, the route's and the user's options over each other."""
-    ours: dict[str, FlagValue] = {}
-    if wishes.config is not None:
-        ours["config"] = str(wishes.config)
-    ours["model-path"] = str(target.weights)
-    ours["served-model-name"] = target.spec.served_name or target.spec.name
-    tp_size = wishes.tp_size or _tp_size(target, host, wishes.nnodes)
-    ours |= {"tp-size": tp_size, "host": DEFAULT_HOST, "port": DEFAULT_PORT}
-    ours |= route_flags(target.sglang, family, target.facts)
+    ours: dict[str, FlagValue] = {
+        "model-path": str(target.weights),
+        "served-model-name": target.spec.served_name or target.spec.name,
+        "tp-size": wishes.tp_size or _tp_size(target, host, wishes.nnodes),
+        "host": DEFAULT_HOST,
+        "port": DEFAULT_PORT,
+    }
+    ours |= route_flags(target.software.stack.sglang, family, target.facts)
     ours |= target.spec.launch.flags
-    for variant in matching_variants(target.spec, target.environment, family, target.sglang):
+    for variant in _variants(target, family):
         ours |= variant.flags
     given = {"tp-size": wishes.tp_size, "host": wishes.host, "port": wishes.port}
     ours |= {name: value for name, value in given.items() if value is not None}
@@ -243,7 +277,8 @@ def _variables(
     target: Served, host: HostFacts, family: str | None, nnodes: int, address: str | None
 ) -> dict[str, str]:
     """Return the variables bundler wants to set, whoever wins in the end."""
-    variables = SAFE_PATH | route_environment(route_for(target.sglang), target.caches, target.prefix)
+    route = route_for(target.software.stack.sglang)
+    variables = SAFE_PATH | route_environment(route, target.caches, target.software.prefix)
     if host.libraries.get("libcuda.so.1"):
         variables["TRITON_LIBCUDA_PATH"] = str(target.caches / SHIM)
     if nnodes > 1 and address:
@@ -252,9 +287,14 @@ def _variables(
     else:
         variables["GLOO_SOCKET_IFNAME"] = "lo"
     variables |= target.spec.launch.env
-    for variant in matching_variants(target.spec, target.environment, family, target.sglang):
+    for variant in _variants(target, family):
         variables |= variant.env
     return variables
+
+
+def _variants(target: Served, family: str | None) -> list[LaunchVariant]:
+    software = target.software
+    return matching_variants(target.spec, software.environment, family, software.stack.sglang)
 
 
 def _check_nodes(nnodes: int, rank: int, address: str | None) -> None:

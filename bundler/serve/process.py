@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import stat
@@ -19,24 +18,15 @@ from bundler.common.units import size_text
 from bundler.errors import ServeError, UsageError
 from bundler.host.gpu import used_memory
 from bundler.serve.launch import prepare
-from bundler.serve.process_tree import MARKER, end_tree, kill_tree, started_at
-from bundler.serve.server_record import (
-    ServerState,
-    alive,
-    own_start,
-    remove_state,
-    run_folder,
-    server_name,
-    servers,
-    write_state,
-)
+from bundler.serve.process_tree import MARKER, FirstProcess, end_tree, started_at
+from bundler.serve.server_record import ServerState, alive, forget, servers, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from bundler.host.facts import HostFacts
-    from bundler.serve.launch import Served, ServerLaunch
+    from bundler.serve.launch import ServerLaunch
 
 POLL = 0.1
 GRACE = 30.0
@@ -58,14 +48,7 @@ class Server:
 
 
 def start(
-    launch: ServerLaunch,
-    target: Served,
-    host: HostFacts,
-    base: Mapping[str, str],
-    *,
-    detach: bool,
-    api_key_file: Path | None = None,
-    warms_up: bool = False,
+    launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, detach: bool, warms_up: bool = False
 ) -> Server:
     """Start the server in a session of its own, its output in its log.
 
@@ -73,43 +56,50 @@ def start(
     :param detach: whether it outlives this command.
     :param warms_up: whether this command asks it chats before it is ready.
     :raises ServeError: a server of this installation has that port, or the interpreter doesn't start.
+    :raises UsageError: the API key can't be used.
     """
-    folder = run_folder(target.root)
+    folder, marker = launch.folder, uuid.uuid4().hex
     folder.mkdir(parents=True, exist_ok=True)
-    name = server_name(launch.port, launch.node_rank)
 
     def busy() -> None:
         raise ServeError("another bundler is starting this server just now", where=folder)
 
-    with locked(folder / f"{name}.lock", busy):
-        refuse_second(folder, name)
+    with locked(folder / f"{launch.name}.lock", busy):
+        refuse_second(launch)
+        if launch.wishes.key_file is not None:
+            write_secret(launch.secret, launch.wishes.key_file)
         prepare(launch, host)
-        log = _fresh_log(folder / f"{name}.log")
-        marker = uuid.uuid4().hex
+        log = _fresh_log(folder / f"{launch.name}.log")
         before = used_memory()
         process = _spawn(launch, {**launch.environment(base), MARKER: marker}, log, _own_folder(folder))
-        state = _state_of(launch, target, process.pid, marker, log, before, detach, api_key_file)
-        if warms_up:
-            state = msgspec.structs.replace(state, warmed_by=(os.getpid(), own_start() or ""))
-        write_state(folder, state)
+        first = FirstProcess(pid=process.pid, start=started_at(process.pid) or "", marker=marker)
+        try:
+            state = _state_of(launch, first, log, before, detach)
+            if warms_up:
+                state = msgspec.structs.replace(state, warmed_by=(os.getpid(), started_at(os.getpid()) or ""))
+            write_state(folder, state)
+        except BaseException:
+            # Nobody would find it again.
+            end_tree(first, 0)
+            raise
         return Server(state, process, folder)
 
 
 def stop(folder: Path, state: ServerState, grace: float = GRACE) -> list[str]:
     """End a server and forget it; the bundler that runs it in the foreground ends with it, in order.
 
+    :param grace: seconds it may take to finish its requests; 0 kills at once.
     :returns: what is to be said about the memory of its GPUs, a line each; empty where nothing is left.
     :raises ServeError: processes are left that can't be ended.
     """
-    left = end_tree(state.pid, state.start, state.marker, _ended_by_supervisor(state, grace))
+    left = end_tree(state, _ended_by_supervisor(state, grace))
     if left:
         raise ServeError(
             f"processes of the server can't be ended: {', '.join(map(str, left))}",
             where=state.log,
             hint="they belong to another user, or hang in the driver: see ps and dmesg",
         )
-    remove_state(folder, state)
-    _remove_secret(folder, state)
+    forget(folder, state)
     return wait_for_gpus(state.gpu_used)
 
 
@@ -131,15 +121,6 @@ def _ended_by_supervisor(state: ServerState, grace: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
-def kill(server: Server) -> None:
-    """End a server that came to its end by itself: whatever it left."""
-    kill_tree(server.state.pid, server.state.start, server.state.marker)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        server.process.wait(timeout=1)
-    remove_state(server.folder, server.state)
-    _remove_secret(server.folder, server.state)
-
-
 def wait_for_gpus(before: Mapping[str, int], timeout: float = GPU_SECONDS) -> list[str]:
     """Wait until the GPUs' memory is back where it was, and say what is not."""
     deadline = time.monotonic() + timeout
@@ -156,59 +137,50 @@ def wait_for_gpus(before: Mapping[str, int], timeout: float = GPU_SECONDS) -> li
         time.sleep(0.5)
 
 
-def write_secret(folder: Path, port: int, key_file: Path) -> Path:
-    """Write the flags that must not be seen in the process list, as SGLang's ``--config`` reads them.
+def read_key(key_file: Path) -> str:
+    """Return the API key of a file.
 
-    :param key_file: the file with the API key; for its owner alone.
-    :raises UsageError: the key can't be read, is empty, or others can read it.
+    :raises UsageError: it can't be read, is empty, or others can read it.
     """
     try:
-        mode = key_file.stat().st_mode
+        mode = stat.S_IMODE(key_file.stat().st_mode)
         key = key_file.read_text().strip()
     except OSError as problem:
         raise UsageError(f"can't read the API key: {problem.strerror}", where=key_file) from problem
-    if stat.S_IMODE(mode) & 0o077:
-        raise UsageError(
-            f"others can read the API key (mode {stat.S_IMODE(mode):04o})",
-            where=key_file,
-            hint=f"chmod 600 {key_file}",
-        )
+    if mode & 0o077:
+        what = f"others can read the API key (mode {mode:04o})"
+        raise UsageError(what, where=key_file, hint=f"chmod 600 {key_file}")
     if not key or any(character.isspace() for character in key):
         raise UsageError("the API key is empty or has spaces in it", where=key_file)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = secret_path(folder, port)
+    return key
+
+
+def write_secret(path: Path, key_file: Path) -> None:
+    """Write the flags that must not be seen in the process list, as SGLang's ``--config`` reads them.
+
+    :param key_file: the file with the API key; for its owner alone.
+    :raises UsageError: as :func:`read_key`.
+    """
+    key = read_key(key_file)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         # JSON is YAML, and its quotes keep a key such as 123 or "yes" a text.
         file.write(msgspec.json.encode({"api-key": key}) + b"\n")
-    return path
 
 
-def secret_path(folder: Path, port: int) -> Path:
-    """Return where :func:`write_secret` writes."""
-    return folder / f"server-{port}.flags.yaml"
-
-
-def _remove_secret(folder: Path, state: ServerState) -> None:
-    with contextlib.suppress(OSError):
-        secret_path(folder, state.port).unlink()
-
-
-def refuse_second(folder: Path, name: str) -> None:
-    """Forget a server of that name that is gone.
+def refuse_second(launch: ServerLaunch) -> None:
+    """Forget a server of that port and rank that is gone.
 
     :raises ServeError: it still runs.
     """
-    for state in servers(folder):
-        if state.name != name:
-            continue
+    for state in servers(launch.folder, launch.port, launch.node_rank):
         if alive(state):
             raise ServeError(
                 f"a server runs here already: {state.model} on port {state.port}, pid {state.pid}",
-                where=folder,
+                where=launch.folder,
                 hint=f"stop it with: bundler stop --port {state.port}; or choose another port: --port N",
             )
-        remove_state(folder, state)
+        forget(launch.folder, state)
 
 
 def _fresh_log(path: Path) -> Path:
@@ -249,23 +221,14 @@ def _spawn(
 
 
 def _state_of(
-    launch: ServerLaunch,
-    target: Served,
-    pid: int,
-    marker: str,
-    log: Path,
-    before: Mapping[int, int],
-    detach: bool,
-    api_key_file: Path | None,
+    launch: ServerLaunch, first: FirstProcess, log: Path, before: Mapping[int, int], detach: bool
 ) -> ServerState:
     return ServerState(
-        pid=pid,
-        start=started_at(pid) or "",
-        marker=marker,
+        **msgspec.structs.asdict(first),
         started=time.time(),
-        model=target.spec.name,
+        model=launch.target.spec.name,
         served_name=launch.served_name,
-        environment=target.environment,
+        environment=launch.target.software.environment,
         url=launch.url,
         port=launch.port,
         tp_size=launch.tp_size,
@@ -274,7 +237,7 @@ def _state_of(
         log=str(log),
         argv=launch.argv,
         supervisor=None if detach else os.getpid(),
-        supervisor_start=None if detach else own_start(),
-        api_key_file=str(api_key_file) if api_key_file else None,
+        supervisor_start=None if detach else started_at(os.getpid()),
+        api_key_file=str(launch.wishes.key_file) if launch.wishes.key_file else None,
         gpu_used={str(index): used for index, used in before.items()},
     )

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 
 if TYPE_CHECKING:
@@ -38,7 +39,22 @@ def started_at(pid: int) -> str | None:
     return None if columns[0] in "ZX" else f"{columns[19]}@{_boot()}"
 
 
-def find_tree(pid: int, start: str, marker: str) -> list[psutil.Process]:
+class FirstProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that was started, from which all others of a server come."""
+
+    pid: int
+    start: str
+    """When the process began, as the kernel counts it: tells it from another that got the same pid."""
+    marker: str
+    """A word in the environment of each of its processes, by which strays are found."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still there."""
+        return started_at(self.pid) == self.start
+
+
+def find_tree(first: FirstProcess) -> list[psutil.Process]:
     """Return every process of a server that is left.
 
     They are its descendants, the members of its session, and whatever carries its marker. An orphan that
@@ -47,17 +63,18 @@ def find_tree(pid: int, start: str, marker: str) -> list[psutil.Process]:
     """
     # As long as a session has members its number is given to no other process; a leader that began at another
     # time means that it was given anew.
-    own_session = start.partition("@")[2] == _boot() and started_at(pid) in (None, start)
+    of_this_boot = first.start.partition("@")[2] == _boot()
+    own_session = of_this_boot and started_at(first.pid) in (None, first.start)
     found: dict[int, psutil.Process] = {}
-    if started_at(pid) == start:
+    if first.running:
         with contextlib.suppress(psutil.Error):
-            root = psutil.Process(pid)
+            root = psutil.Process(first.pid)
             found = {one.pid: one for one in (root, *root.children(recursive=True))}
-    wanted = f"{MARKER}={marker}".encode()
+    wanted = f"{MARKER}={first.marker}".encode()
     for process in psutil.process_iter():
         if process.pid in found:
             continue
-        if _is_marked(process.pid, wanted) or (own_session and _session(process.pid) == pid):
+        if _is_marked(process.pid, wanted) or (own_session and _session(process.pid) == first.pid):
             found[process.pid] = process
     found.pop(os.getpid(), None)
     return [process for process in found.values() if _lives(process)]
@@ -78,34 +95,30 @@ def find_ranks(pid: int) -> dict[int, tuple[str, str]]:
     return ranks
 
 
-def end_tree(pid: int, start: str, marker: str, grace: float) -> list[int]:
+def end_tree(first: FirstProcess, grace: float) -> list[int]:
     """End a server: SIGTERM to its first process, after ``grace`` seconds SIGKILL to all that is left.
 
+    :param grace: 0 kills at once.
     :returns: pids that are left even so; empty when nothing of the server is left.
     """
     deadline = time.monotonic() + grace
-    if started_at(pid) == start:
-        _signal([psutil.Process(pid)], signal.SIGTERM)
-        while started_at(pid) == start and time.monotonic() < deadline:
-            _reap(pid)
+    if grace and first.running:
+        _signal([psutil.Process(first.pid)], signal.SIGTERM)
+        while first.running and time.monotonic() < deadline:
+            _reap(first.pid)
             time.sleep(POLL)
-    rest = find_tree(pid, start, marker)
-    if rest and started_at(pid) != start:
+    if grace and not first.running and (rest := find_tree(first)):
         # Its first process ended properly: its children are given the chance to follow.
         _signal(rest, signal.SIGTERM)
         _wait(rest, min(FOLLOW_SECONDS, deadline - time.monotonic()))
-    return kill_tree(pid, start, marker)
-
-
-def kill_tree(pid: int, start: str, marker: str) -> list[int]:
-    """Kill all processes of a server, again until no new one appears, and return the pids that are left."""
+    # Again until no new one appears.
     deadline = time.monotonic() + KILL_SECONDS
-    while rest := find_tree(pid, start, marker):
+    while rest := find_tree(first):
         _signal(rest, signal.SIGKILL)
         _wait(rest, 1.0)
-        _reap(pid)
+        _reap(first.pid)
         if time.monotonic() > deadline:
-            return [process.pid for process in find_tree(pid, start, marker)]
+            return [process.pid for process in find_tree(first)]
     return []
 
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.errors import NotRunningError
 from bundler.installation import RUN
 from bundler.serve.environment_checks import writable_folder
-from bundler.serve.process_tree import find_tree, started_at
+from bundler.serve.process_tree import FirstProcess, find_tree, started_at
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ServerState(msgspec.Struct, frozen=True, kw_only=True):
+class ServerState(FirstProcess, frozen=True, kw_only=True):
     """One server, as it was started."""
 
-    pid: int
-    start: str
-    """When the process began, as the kernel counts it: tells it from another that got the same pid."""
-    marker: str
-    """A word in the environment of each of its processes, by which strays are found."""
     started: float
     """Seconds since 1970."""
     model: str
@@ -42,19 +37,14 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True):
     """The pid of the bundler that runs it in the foreground."""
     supervisor_start: str | None = None
     api_key_file: str | None = None
-    gpu_used: dict[str, int] = {}
+    gpu_used: dict[str, int] = msgspec.field(default_factory=dict)
     """Bytes in use on each GPU before it was started, by index."""
     ready_after: float | None = None
     """Seconds until it was ready, once it was."""
     warmed_by: tuple[int, str] | None = None
     """The pid and the start of the bundler that asks it its first chats before it is ready."""
-    ranks: dict[str, tuple[str, str]] = {}
+    ranks: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     """Its named processes when it became ready: pid to start and title."""
-
-    @property
-    def running(self) -> bool:
-        """Whether the process that was started is still there."""
-        return started_at(self.pid) == self.start
 
     @property
     def warming(self) -> bool:
@@ -97,24 +87,34 @@ def write_state(folder: Path, state: ServerState) -> None:
     path.chmod(0o600)
 
 
-def remove_state(folder: Path, state: ServerState) -> None:
-    """Forget a server."""
-    with contextlib.suppress(OSError):
-        (folder / f"{state.name}.json").unlink()
+def secret_path(folder: Path, port: int) -> Path:
+    """Return the file of the flags of a server that must not be seen in the process list."""
+    return folder / f"server-{port}.flags.yaml"
 
 
-def servers(folder: Path) -> list[ServerState]:
-    """Return the recorded servers, by port, those that ended unexpectedly too."""
+def forget(folder: Path, state: ServerState) -> None:
+    """Remove what is written of a server, but its log."""
+    for path in (folder / f"{state.name}.json", secret_path(folder, state.port)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def servers(folder: Path, port: int | None = None, node_rank: int | None = None) -> list[ServerState]:
+    """Return the recorded servers, by port, those that ended unexpectedly too.
+
+    :param port: of this port alone.
+    :param node_rank: of this rank alone.
+    """
     found: list[ServerState] = []
     for path in sorted(folder.glob("server-*.json")):
-        with contextlib.suppress(OSError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, *BROKEN_JSON):
             found.append(msgspec.json.decode(path.read_bytes(), type=ServerState))
-    return found
+    return [one for one in found if port in (None, one.port) and node_rank in (None, one.node_rank)]
 
 
 def alive(state: ServerState) -> bool:
     """Say whether any process of a server is left, strays included."""
-    return state.running or bool(find_tree(state.pid, state.start, state.marker))
+    return state.running or bool(find_tree(state))
 
 
 def choose(folder: Path, port: int | None, node_rank: int | None = None) -> ServerState:
@@ -122,11 +122,7 @@ def choose(folder: Path, port: int | None, node_rank: int | None = None) -> Serv
 
     :raises NotRunningError: there is none, or there are several and none was named.
     """
-    found = [
-        one
-        for one in servers(folder)
-        if (port is None or one.port == port) and (node_rank is None or one.node_rank == node_rank)
-    ]
+    found = servers(folder, port, node_rank)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -139,8 +135,3 @@ def choose(folder: Path, port: int | None, node_rank: int | None = None) -> Serv
         where=folder,
         hint="name one: --port N --node-rank N",
     )
-
-
-def own_start() -> str | None:
-    """Return when this very process began."""
-    return started_at(os.getpid())

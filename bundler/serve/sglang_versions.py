@@ -82,10 +82,10 @@ def route_flags(sglang: str | None, family: str | None, facts: ModelFacts) -> di
     return flags
 
 
-def route_environment(route: Route, caches: Path, prefix: Path | None) -> dict[str, str]:
+def route_environment(route: Route, caches: Path, prefix: Path) -> dict[str, str]:
     """Return the variables for a route: offline, caches, and what keeps nvcc out."""
     variables = COMMON | route.env
-    if route.cuda_home and prefix is not None:
+    if route.cuda_home:
         variables["CUDA_HOME"] = str(prefix)
     return variables | {name: str(caches / folder) for name, folder in CACHES.items()}
 

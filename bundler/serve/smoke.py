@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import struct
 import time
-import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.errors import ServeError
 
 if TYPE_CHECKING:
@@ -34,6 +32,14 @@ WEATHER = {
         },
     },
 }
+
+
+RED_SQUARE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsEty/aMYywi+hcEKLNO+FgEBAQEBAQEB"
+    "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQGBywLKp0DxvxLbjwAAAABJRU5ErkJggg=="
+)
+"""64 × 64 pixels of one colour, as PNG."""
 
 
 class SmokeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,10 +70,7 @@ def _judged(client: Client, served_name: str, name: str, body: dict[str, Any]) -
 
 
 def check_models(client: Client, served_name: str) -> str:
-    """``/v1/models`` lists the served name.
-
-    :raises ServeError: it doesn't.
-    """
+    """``/v1/models`` lists the served name, or ServeError is raised."""
     listed = client.get("/v1/models")
     rows = listed.get("data") if isinstance(listed, dict) else None
     names = [str(row.get("id")) for row in rows or [] if isinstance(row, dict)]
@@ -88,9 +91,8 @@ def questions(wanted: Smoke) -> dict[str, dict[str, Any]]:
     if wanted.reasoning:
         asked["reasoning"] = question("What is 17 times 23? Think first.", max_tokens=2048)
     if wanted.image:
-        url = "data:image/png;base64," + base64.b64encode(png(64, 64, (200, 30, 30))).decode()
         content = [
-            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "image_url", "image_url": {"url": RED_SQUARE}},
             {"type": "text", "text": "Which colour is this square? One word."},
         ]
         asked["image"] = question(content, max_tokens=32)
@@ -113,26 +115,20 @@ def ask(client: Client, served_name: str, body: dict[str, Any]) -> dict[str, Any
 
 
 def check_chat(message: dict[str, Any]) -> str:
-    """A chat is answered with text.
-
-    :raises ServeError: it isn't.
-    """
+    """A chat is answered with text, or ServeError is raised."""
     # A model that thinks first may spend all of so few tokens on that.
     return _text(message, "content", "reasoning_content")
 
 
 def check_tool(message: dict[str, Any]) -> str:
-    """A question that needs a tool is answered by a call of it, with arguments that are JSON.
-
-    :raises ServeError: it isn't.
-    """
+    """A question that needs a tool is answered by a right call of it, or ServeError is raised."""
     calls = message.get("tool_calls") or []
     if not calls:
         raise ServeError(f"no tool was called; the answer: {str(message.get('content'))[:SAID]!r}")
     function = calls[0].get("function") or {}
     try:
         arguments = msgspec.json.decode(function.get("arguments") or "")
-    except msgspec.DecodeError as problem:
+    except BROKEN_JSON as problem:
         raise ServeError(f"the call's arguments are no JSON: {function.get('arguments')!r}") from problem
     if function.get("name") != "get_weather" or not isinstance(arguments, dict) or "city" not in arguments:
         raise ServeError(f"a wrong call: {function.get('name')}({arguments})")
@@ -140,20 +136,14 @@ def check_tool(message: dict[str, Any]) -> str:
 
 
 def check_reasoning(message: dict[str, Any]) -> str:
-    """A question to think about is answered with the thoughts apart from the answer.
-
-    :raises ServeError: there are no thoughts, or no answer.
-    """
+    """A question to think about is answered with thoughts and, apart, an answer, or ServeError is raised."""
     thoughts = _text(message, "reasoning_content")
     answer = _text(message, "content")
     return f"thought: {thoughts[:20]!r}; {answer}"
 
 
 def check_image(message: dict[str, Any]) -> str:
-    """A question about an image is answered with text.
-
-    :raises ServeError: it isn't.
-    """
+    """A question about an image is answered with text, or ServeError is raised."""
     return _text(message, "content")
 
 
@@ -164,23 +154,6 @@ CHECKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "image": check_image,
 }
 """How the answer to each question is judged."""
-
-
-def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
-    """Return a PNG of one colour."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    rows = (b"\0" + bytes(colour) * width) * height
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
 
 
 def table(results: list[SmokeResult]) -> list[str]:

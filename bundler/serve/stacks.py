@@ -74,7 +74,7 @@ def main_frames(dump: str) -> list[str]:
 
 def _ranks(state: ServerState) -> list[psutil.Process]:
     """Return the ranks; where none has its title yet, all of the server's processes."""
-    found = find_tree(state.pid, state.start, state.marker)
+    found = find_tree(state)
     return [process for process in found if _title(process).startswith(RANK_TITLE)] or found
 
 

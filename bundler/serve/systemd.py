@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
@@ -11,67 +11,69 @@ from bundler.serve.server_record import server_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from bundler.serve.launch import ServerLaunch
 
 START_SECONDS = 3600
 STOP_SECONDS = 90
 
 
-@dataclass(frozen=True, slots=True)
-class UnitSettings:
-    """What a unit is made of."""
-
-    root: Path
-    """The installation."""
-    bundler: Sequence[str]
-    """The words that run bundler."""
-    model: str
-    environment: str | None
-    port: int
-    arguments: Sequence[str] = ()
-    """Words for ``bundler serve``, before ``--``."""
-    extra: Sequence[str] = ()
-    """Words for SGLang."""
-    user: str | None = None
-    nnodes: int = 1
-    start_seconds: int = START_SECONDS
-
-
-def unit_name(settings: UnitSettings, rank: int) -> str:
+def unit_name(launch: ServerLaunch, rank: int) -> str:
     """Return a unit's file name: ``bundler-glm-4.7.service``, with the rank where there are several nodes."""
-    words = "".join(
-        character if character.isalnum() or character in "-_." else "-" for character in settings.model
-    )
-    node = f"-rank{rank}" if settings.nnodes > 1 else ""
+    words = re.sub(r"[^\w.-]", "-", launch.target.spec.name)
+    node = f"-rank{rank}" if launch.wishes.nnodes > 1 else ""
     return f"bundler-{words.lower()}{node}.service"
 
 
-def unit(settings: UnitSettings, rank: int = 0) -> str:
-    """Return the text of the unit of one node."""
-    serve = ["serve", "--model", settings.model]
-    if settings.environment:
-        serve += ["--env", settings.environment]
-    serve += ["--port", str(settings.port), *settings.arguments]
-    if settings.nnodes > 1:
-        serve += ["--nnodes", str(settings.nnodes), "--node-rank", str(rank)]
-    serve += ["--timeout", str(settings.start_seconds), "--quiet"]
-    if settings.extra:
-        serve += ["--", *settings.extra]
-    status = ["status", "--wait", str(settings.start_seconds), "--port", str(settings.port)]
-    status += ["--node-rank", str(rank)]
+def unit(
+    launch: ServerLaunch,
+    bundler: Sequence[str],
+    rank: int = 0,
+    *,
+    user: str | None = None,
+    start_seconds: int = START_SECONDS,
+) -> str:
+    """Return the text of the unit of one node.
+
+    :param bundler: the words that run bundler.
+    :param user: who serves; root where not given.
+    """
+    target, nnodes, port = launch.target, launch.wishes.nnodes, str(launch.port)
+    status = ["status", "--wait", str(start_seconds), "--port", port, "--node-rank", str(rank)]
     template = resources.files("bundler.serve").joinpath("data/bundler.service").read_text("utf-8")
     return Template(template).substitute(
-        model=settings.model,
-        port=settings.port,
-        node=f", node rank {rank} of {settings.nnodes}" if settings.nnodes > 1 else "",
-        root=_path(str(settings.root)),
-        user=f"User={settings.user}\n" if settings.user else "",
-        serve=_command([*settings.bundler, *serve]),
-        status=_command([*settings.bundler, *status]),
-        start_seconds=settings.start_seconds + 120,
+        model=target.spec.name,
+        port=port,
+        node=f", node rank {rank} of {nnodes}" if nnodes > 1 else "",
+        root=str(target.root.absolute()).replace("%", "%%"),
+        user=f"User={user}\n" if user else "",
+        serve=_command([*bundler, *_serve(launch, rank, start_seconds)]),
+        status=_command([*bundler, *status]),
+        start_seconds=start_seconds + 120,
         stop_seconds=STOP_SECONDS,
-        log=settings.root / ".bundler" / "run" / f"{server_name(settings.port, rank)}.log",
+        log=target.root.absolute() / ".bundler" / "run" / f"{server_name(launch.port, rank)}.log",
     )
+
+
+def _serve(launch: ServerLaunch, rank: int, start_seconds: int) -> list[str]:
+    """Return the words that serve as the user wished it, without the user."""
+    software, wishes = launch.target.software, launch.wishes
+    given = {
+        "--env": software.environment,
+        "--port": launch.port,
+        "--python": software.python if software.probed else None,
+        "--tp-size": wishes.tp_size,
+        "--host": wishes.host,
+        "--dist-init-addr": wishes.dist_init_addr,
+        "--api-key-file": wishes.key_file and wishes.key_file.absolute(),
+    }
+    words = ["serve", "--model", launch.target.spec.name]
+    for flag, value in [*given.items(), *(("--keep-env", name) for name in wishes.keep_env)]:
+        words += [] if value is None else [flag, str(value)]
+    if wishes.nnodes > 1:
+        words += ["--nnodes", str(wishes.nnodes), "--node-rank", str(rank)]
+    words += ["--timeout", str(start_seconds), "--quiet"]
+    return [*words, "--", *wishes.extra] if wishes.extra else words
 
 
 def _command(words: Sequence[str]) -> str:
@@ -84,7 +86,3 @@ def _word(word: str) -> str:
     if plain and not set(plain) & set(" \t\"'\\;"):
         return plain
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _path(path: str) -> str:
-    return path.replace("%", "%%")

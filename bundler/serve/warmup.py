@@ -62,7 +62,7 @@ class WarmUpRun:
                 problem = self._ask(bodies)
             except NoAnswerError as error:
                 self.broken = error.what
-                break
+                return
             if problem:
                 self.problems.append(f"{name}: {problem}")
             self.seconds.append((name, time.monotonic() - began))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.progress import SILENT
 from bundler.common.units import size_text
 from bundler.errors import DamagedError
@@ -98,7 +99,7 @@ def indexed_shards(folder: Path) -> list[str]:
     try:
         data = (folder / "model.safetensors.index.json").read_bytes()
         return sorted(set(msgspec.json.decode(data, type=Index).weight_map.values()))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *BROKEN_JSON):
         return []
 
 

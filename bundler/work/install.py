@@ -10,7 +10,7 @@ import msgspec
 
 from bundler.common.durable import sync_file_system
 from bundler.errors import DestinationError, InstallError
-from bundler.installation import STATE, Installation, InstalledEnvironment, now, write_receipt
+from bundler.installation import STATE, Installation, InstalledEnvironment, now, refuse_planted, write_receipt
 from bundler.store import MIRROR, Store
 from bundler.workspace import Workspace
 
@@ -39,6 +39,7 @@ def install_environments(
     from bundler.install.choose import choose_installer
     from bundler.runtime.launchers import write_launchers
 
+    refuse_planted(installation.root)
     _require_writable(installation.root)
     workspace = Workspace.load(installation.root)
     environments = list({one.name: one for one in map(workspace.environment, names)}.values())

@@ -41,6 +41,7 @@ class PackOptions:
     name: str | None = None
     level: int = 1
     volume_size: int
+    parity: int = 0
     threads: int | None = None
     jobs: int
     rehearse: bool = True
@@ -211,6 +212,7 @@ def _recipe(
         companions=companions,
         level=options.level,
         volume_size=options.volume_size,
+        parity=options.parity,
         notes=tuple(notes(models)),
     )
 

@@ -13,7 +13,7 @@ from bundler.common.units import size_text
 from bundler.errors import PreflightError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bundler.collect.models.source import ModelSource
     from bundler.collect.plan import ModelListing, Plan
@@ -24,19 +24,25 @@ FAT_FILE = 2**32 - 1
 """Bytes of the largest file on FAT32."""
 
 
-def make_plan(selection: Selection, folders: Sequence[Path], *, stream: bool = False) -> Plan:
+def make_plan(
+    selection: Selection,
+    folders: Sequence[Path],
+    *,
+    stream: bool = False,
+    parity: Callable[[int], int] = lambda _: 0,
+) -> Plan:
     """Plan the bundle; hosts and hubs are asked for what isn't known here.
 
     :param folders: the bundle's own folders. Of several disks none has to hold all of it.
     :param stream: the weights are not kept on this host's disk.
+    :param parity: gives the bytes of parity volumes for those of the volumes that they protect.
     :raises BundlerError: a hub or a folder failed.
     """
     listings = listed_models(selection.models, selection.weights)
     if stream:
         listings = [msgspec.structs.replace(one, missing=one.size, streamed=True) for one in listings]
-    return planned(
-        selection.root, selection.fetched, listings, output=folders[0] if len(folders) == 1 else None
-    )
+    output = folders[0] if len(folders) == 1 else None
+    return planned(selection.root, selection.fetched, listings, output=output, parity=parity)
 
 
 def planned(
@@ -46,6 +52,7 @@ def planned(
     *,
     offline: bool = False,
     output: Path | None = None,
+    parity: Callable[[int], int] = lambda _: 0,
 ) -> Plan:
     """Make the plan, asking hosts for sizes unless that is not wanted or nothing is to be asked.
 
@@ -60,9 +67,9 @@ def planned(
     store = Store.of(root)
     wanted = {artifact.url: artifact for one in environments for artifact in one.artifacts}
     if offline or len(known_sizes(wanted.values(), store)) == len(wanted):
-        return make_plan(environments, store, models=models, output=output)
+        return make_plan(environments, store, models=models, output=output, parity=parity)
     with contextlib.closing(open_network(root)) as network:
-        return make_plan(environments, store, models=models, output=output, network=network)
+        return make_plan(environments, store, models=models, output=output, parity=parity, network=network)
 
 
 def listed_models(sources: Iterable[ModelSource], weights: Path) -> list[ModelListing]:

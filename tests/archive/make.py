@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.archive import parity
 from bundler.archive.bundle import Bundle
 from bundler.archive.member import FileSource, Member
+from bundler.archive.parity_repair import repair_bundle
 from bundler.archive.recipe import Recipe, current_writer
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.writer import write_bundle
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 FRAME = 16384
 """Frames as small as this put many borders into small trees."""
+STRIPE, GROUP = 4096, 5
+"""Bytes of a piece and files of a group, so small that little bundles have several groups of many stripes."""
 
 
 @dataclass(frozen=True)
@@ -129,5 +133,10 @@ if __name__ == "__main__":
     command, first, second, threads = sys.argv[1:]
     if command == "pack":
         write_bundle(recipe_of(Path(first)), [Path(second)], threads=int(threads))
+    elif command == "parity":
+        parity.STRIPE, parity.MOST_DATA = STRIPE, GROUP
+        write_bundle(recipe_of(Path(first), parity=2), [Path(second)], threads=int(threads))
+    elif command == "repair":
+        repair_bundle([Path(first)], None if first == second else Path(second), threads=int(threads))
     else:
         unpack(Path(first), Path(second), threads=int(threads))

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from bundler import manifest as manifests
-from bundler.archive import tar, validate
+from bundler.archive import sums, tar, validate
 from bundler.archive.layout import Layout
 from bundler.archive.recipe import current_writer
 from bundler.archive.validate import VOLUME_NAME
 from bundler.archive.writer import write_bundle
-from bundler.errors import DestinationError, InputError, PreflightError
+from bundler.errors import DamagedError, DestinationError, InputError, PreflightError
 from bundler.manifest import Entry, Frames, Manifest, Volume
 from tests.archive.make import make_tree, recipe_of, snapshot, unpack
 
@@ -81,6 +81,11 @@ def test_the_manifest_the_others_are_made_from_is_sound() -> None:
         (("", "file", 1, ""), "empty"),
         (("weights/a\x00b", "file", 1, ""), "control characters"),
         (("weights/a\nb", "file", 1, ""), "control characters"),
+        (("weights/a\x9b2Jb", "file", 1, ""), "control characters"),
+        (("weights/a\u2028b", "file", 1, ""), "control characters"),
+        (("weights/a\u202egnp.exe", "file", 1, ""), "control characters"),
+        (("weights/k", "link", 0, "a\x1b[2J"), "target with control characters"),
+        (("weights/k", "link", 0, "a\0b"), "target with control characters"),
         (("weights/" + "x" * 256, "file", 1, ""), "too long"),
         (("weights/a", "file", 1, ""), "there twice"),
         (("weights/a/b", "file", 1, ""), "not under a folder"),
@@ -111,6 +116,77 @@ def test_hostile_entries(row: tuple[str, str, int, str], word: str) -> None:
         pytest.skip("can't be written down")
     with pytest.raises(InputError, match=word):
         validate.check(manifest, "here")
+
+
+@pytest.mark.parametrize(
+    ("links", "word"),
+    [
+        ({"weights/up": "..", "weights/k": "up/.bundler/receipt.json"}, "leads into .bundler/ over"),
+        ({"weights/k": "up/.Pixi/envs", "weights/up": ".."}, "leads into .Pixi/ over"),
+        ({"weights/up": "..", "weights/over": "up/weights/up", "weights/k": "over/bin"}, "leads into bin/"),
+        ({"weights/d/e/back": "../..", "weights/k": "d/e/back/../x"}, "not normalised"),
+        ({"weights/up": "..", "weights/d/k": "../up/weights/l/x"}, None),
+        ({"weights/k": "m", "weights/m": "k"}, None),
+    ],
+)
+def test_links_over_links(links: dict[str, str], word: str | None) -> None:
+    """Two that are harmless alone lead to what the installation owns; a circle leads nowhere."""
+    folders = [("weights/d", "dir", 0, ""), ("weights/d/e", "dir", 0, "")]
+    rows = [*GOOD, *folders, *((path, "link", 0, target) for path, target in links.items())]
+    if word is None:
+        validate.check(manifest_of(rows), "here")
+        return
+    with pytest.raises(InputError, match=word):
+        validate.check(manifest_of(rows), "here")
+
+
+def test_a_link_over_a_shorter_way_up_leads_out() -> None:
+    """``far/deep/k`` goes up two folders; reached over a link, these are others."""
+    rows = [*GOOD, ("a", "dir", 0, ""), ("a/b", "dir", 0, ""), ("a/b/up", "link", 0, "../../weights/l2")]
+    rows += [("weights/l2", "link", 0, "../a")]
+    validate.check(manifest_of(rows), "here")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"format":0}',
+        b'{"format":-3}',
+        b'{"format":1,"name":"\xff"}',
+        b'{"format":1,"requires":["\xff"]}',
+        b"[" * 100_000,
+        b'{"format":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"format":' + b"9" * 5000 + b"}",
+        b'{"format":1,"stream_size":' + b"9" * 5000 + b"}",
+        b'{"format":1e400}',
+        b"",
+    ],
+)
+def test_text_that_is_no_manifest(data: bytes) -> None:
+    """Whatever it is made of: one sentence, and never a defect."""
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        manifests.decode(data, "here")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"%s  a\x0bb\n",
+        b"%s  a\r\n",
+        b"%s  a\x0c%s  b\n",
+        b"%s  a\xe2\x80\xa8%s  b\n",
+        b"%s  a\x85%s  b\n",
+        b"%s  a\n\n",
+        b"\n",
+        b"%s  \xff\n",
+        b"%s  a\n%s  a\n",
+        b"%s  ../a\n",
+    ],
+)
+def test_sums_are_split_at_line_feeds_alone(line: bytes, tmp_path: Path) -> None:
+    """What ``sha256sum`` reads as one line is one line here, and no checksum."""
+    with pytest.raises(DamagedError, match="not a checksum"):
+        sums.parse(line.replace(b"%s", DIGEST.encode()), tmp_path)
 
 
 def change(field: str, make: Callable[[Any], Any]) -> Callable[[Manifest], Manifest]:

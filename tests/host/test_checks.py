@@ -1,11 +1,16 @@
 """Doctor's checks, each with a host that passes and one that doesn't."""
 
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from bundler.errors import InputError
+from bundler.host import facts
 from bundler.host.doctor import examine, examine_all
 from bundler.host.facts import HostFacts, describe, read_target, visible_gpus
 from bundler.host.finding import Finding, table, worst
@@ -13,8 +18,10 @@ from bundler.host.gpu import Gpu, GpuProcess
 from bundler.host.needs import Needs, choose_tp_size, divides, version_in
 from bundler.manifest import Environment, Model
 from bundler.model import Fit, ModelFacts, ModelSpec, Requirements
-from bundler.serve.environment_checks import EnvironmentFacts, check_place, compiler, look
+from bundler.serve.environment_checks import check_place, compiler
+from bundler.serve.launch import Served, Software
 from bundler.serve.weights import check_folder, check_weights
+from bundler.stack import Stack
 from tests.serve.conftest import make_installation, safetensors
 
 GB = 10**9
@@ -57,9 +64,7 @@ HOST = HostFacts(
     interfaces={"lo": ("127.0.0.1",), "eth0": ("10.0.0.5",)},
 )
 NEEDS = Needs(
-    cuda="12.8",
-    sglang="0.5.7",
-    glibc="2.28",
+    stack=Stack(cuda="12.8", sglang="0.5.7", glibc="2.28"),
     model="GLM-4.7",
     facts=GLM,
     requires=Requirements(host_memory_gb=1000, sglang=">=0.5.7", min_compute_capability="8.0"),
@@ -73,7 +78,8 @@ def host(**changes: object) -> HostFacts:
 
 
 def needs(**changes: object) -> Needs:
-    return msgspec.structs.replace(NEEDS, **changes)
+    stack = {name: changes.pop(name) for name in ("cuda", "torch", "sglang", "cudnn") if name in changes}
+    return msgspec.structs.replace(NEEDS, stack=msgspec.structs.replace(NEEDS.stack, **stack), **changes)
 
 
 def gpus(count: int = 8, **changes: object) -> tuple[Gpu, ...]:
@@ -226,38 +232,91 @@ def test_facts_travel(tmp_path: Path) -> None:
         read_target(tmp_path / "absent")
 
 
-def test_place() -> None:
-    """Interpreter, compiler, libnuma and caches are each looked at."""
-    place = EnvironmentFacts(
-        python="/p",
-        wanted_python="/p",
-        compiler="/cc",
-        libnuma="/n",
-        caches="/c",
-        caches_free=10 * GB,
-        sglang="0.5.7",
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[Served, dict[str, str]]:
+    """An environment with all that a server needs, and the variables that the server will have."""
+    prefix = tmp_path / "env"
+    (prefix / "lib/python3.11/site-packages/sglang-0.5.7.dist-info").mkdir(parents=True)
+    (prefix / "lib/libnuma.so.1").touch()
+    (prefix / "bin").mkdir()
+    for program in ("python", "gcc"):
+        (prefix / "bin" / program).touch(0o755)
+    target = Served(
+        root=tmp_path,
+        spec=ModelSpec(name="tiny"),
+        facts=ModelFacts(),
+        weights=tmp_path,
+        software=Software("cu128", prefix, prefix / "bin/python", Stack(sglang="0.5.7")),
+        caches=tmp_path / "caches",
     )
-    assert worst(list(check_place(place))) == "good"
-    for field in ("python", "compiler", "libnuma"):
-        assert worst(list(check_place(msgspec.structs.replace(place, **{field: None})))) == "fail"
-    assert worst(list(check_place(msgspec.structs.replace(place, caches_problem="read-only")))) == "fail"
-    assert worst(list(check_place(msgspec.structs.replace(place, caches_free=GB)))) == "warn"
-    newer = msgspec.structs.replace(place, libnuma=None, sglang="0.5.17")
-    assert worst(list(check_place(newer))) == "warn"
-    for probed in (True, False):
-        without = list(check_place(msgspec.structs.replace(place, probed=probed, sglang=None)))
-        assert "has no SGLang" in _named(without, "interpreter").seen
+    return target, {"PATH": str(prefix / "bin")}
 
 
-def test_an_environment_is_looked_at_for_sglang(tmp_path: Path) -> None:
-    """What the manifest says an environment holds isn't taken on trust."""
-    info = tmp_path / "lib" / "python3.11" / "site-packages" / "sglang-0.5.7.dist-info"
-    python = tmp_path / "bin" / "python"
-    place = look(python, tmp_path, {}, tmp_path, "0.5.7", probed=False)
-    assert place.sglang is None
-    info.mkdir(parents=True)
-    assert look(python, tmp_path, {}, tmp_path, None, probed=False).sglang == "0.5.7"
-    assert look(python, tmp_path, {}, tmp_path, None, probed=True).sglang is None
+def has_free(size: int) -> Callable[[Path], SimpleNamespace]:
+    return lambda path: SimpleNamespace(free=size)
+
+
+@pytest.fixture
+def bare_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose loader knows no library, with room for caches."""
+    monkeypatch.setattr(facts, "LIBRARY_FOLDERS", ())
+    monkeypatch.setattr(facts, "_loader_cache", dict)
+    monkeypatch.setattr(shutil, "disk_usage", has_free(10 * GB))
+
+
+@pytest.mark.usefixtures("bare_host")
+def test_place(place: tuple[Served, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreter, compiler, libnuma and caches are each looked at."""
+    target, variables = place
+    prefix = target.software.prefix
+    assert worst(list(check_place(target, variables))) == "good"
+    for name, path in (
+        ("interpreter", "bin/python"),
+        ("C compiler", "bin/gcc"),
+        ("libnuma.so.1", "lib/libnuma.so.1"),
+    ):
+        (prefix / path).rename(prefix / "away")
+        assert _named(check_place(target, variables), name).level == "fail"
+        (prefix / "away").rename(prefix / path)
+    unfit = replace(target, caches=prefix / "bin/gcc/caches")
+    assert "is no folder" in _named(check_place(unfit, variables), "kernel caches").seen
+    monkeypatch.setattr(shutil, "disk_usage", has_free(GB))
+    assert _named(check_place(target, variables), "kernel caches").level == "warn"
+
+
+@pytest.mark.usefixtures("bare_host")
+def test_a_newer_sglang_may_do_without_libnuma(place: tuple[Served, dict[str, str]]) -> None:
+    """Its absence is a warning then."""
+    target, variables = place
+    (target.software.prefix / "lib/libnuma.so.1").unlink()
+    (packages,) = target.software.prefix.glob("lib/python*/site-packages")
+    (packages / "sglang-0.5.7.dist-info").rename(packages / "sglang-0.5.17.dist-info")
+    assert _named(check_place(target, variables), "libnuma.so.1").level == "warn"
+
+
+@pytest.mark.usefixtures("bare_host")
+def test_libnuma_is_looked_for_as_the_server_will(
+    place: tuple[Served, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller's LD_LIBRARY_PATH, which is withheld from the server, is no help to it; its own is."""
+    target, variables = place
+    (target.software.prefix / "lib/libnuma.so.1").rename(target.root / "libnuma.so.1")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(target.root))
+    assert _named(check_place(target, variables), "libnuma.so.1").level == "fail"
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    kept = {**variables, "LD_LIBRARY_PATH": str(target.root)}
+    assert _named(check_place(target, kept), "libnuma.so.1").level == "good"
+
+
+def test_an_environment_is_looked_at_for_sglang(place: tuple[Served, dict[str, str]]) -> None:
+    """What the manifest says an environment holds isn't taken on trust; what an interpreter tells is."""
+    target, variables = place
+    (target.software.prefix / "lib/python3.11/site-packages/sglang-0.5.7.dist-info").rmdir()
+    assert "has no SGLang" in _named(check_place(target, variables), "interpreter").seen
+    told = replace(target, software=replace(target.software, probed=True))
+    assert _named(check_place(told, variables), "interpreter").level == "good"
+    none = replace(target, software=replace(target.software, probed=True, stack=Stack()))
+    assert "has no SGLang" in _named(check_place(none, variables), "interpreter").seen
 
 
 def test_an_environment_without_sglang_serves_no_model() -> None:
@@ -358,7 +417,8 @@ def test_folder_without_receipt(tmp_path: Path) -> None:
     assert _named(list(check_folder(tmp_path)), "b.safetensors").seen == "not there"
 
 
-def _named(findings: list[Finding], name: str) -> Finding:
+def _named(findings: Iterable[Finding], name: str) -> Finding:
+    findings = list(findings)
     found = [one for one in findings if one.name == name]
     assert found, [one.name for one in findings]
     return next((one for one in found if one.level != "good"), found[0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -38,13 +39,21 @@ WEIGHTS = SeenFile("weights/tiny/config.json", 1, 1, "0" * 64)
 def installation(stage: Stage) -> Installation:
     """Return what unpack leaves: files and a receipt, and no environment yet."""
     entries = (Environment(name="default", imports=("click", "tqdm")), Environment(name="extra"))
-    head = Manifest(name="demo", writer=Writer(bundler="0", libzstd="0"), environments=entries)
-    write_atomically(stage.root / BUNDLES / "abc.json", manifests.encode(head))
-    bundle = UnpackedBundle(
-        name="demo", manifest_sha256="abc", bundler="0", finished="2026-01-01T00:00:00+00:00", checked="all"
+    return keep(stage.root, entries)
+
+
+def keep(root: Path, entries: tuple[Environment, ...]) -> Installation:
+    """Write the receipt of a bundle with these environments, and its manifest."""
+    data = manifests.encode(
+        Manifest(name="demo", writer=Writer(bundler="0", libzstd="0"), environments=entries)
     )
-    write_receipt(stage.root, Receipt(bundles=(bundle,), files=(PINNED, WEIGHTS)))
-    return Installation(stage.root)
+    digest = hashlib.sha256(data).hexdigest()
+    write_atomically(root / BUNDLES / f"{digest}.json", data)
+    bundle = UnpackedBundle(
+        name="demo", manifest_sha256=digest, bundler="0", finished="2026-01-01T00:00:00+00:00", checked="all"
+    )
+    write_receipt(root, Receipt(bundles=(bundle,), files=(PINNED, WEIGHTS)))
+    return Installation(root)
 
 
 def invoke(*words: str) -> Result:
@@ -90,10 +99,8 @@ def test_a_failed_install_is_not_in_the_receipt(stage: Stage, installation: Inst
 
 def test_an_environment_that_does_not_import_is_not_installed(installation: Installation) -> None:
     entries = (Environment(name="extra", imports=("no_such_module",)),)
-    head = Manifest(name="demo", writer=Writer(bundler="0", libzstd="0"), environments=entries)
-    write_atomically(installation.root / BUNDLES / "abc.json", manifests.encode(head))
     with pytest.raises(InstallError, match="import no_such_module failed"):
-        install_environments(Installation(installation.root), ["extra"], "native", SILENT)
+        install_environments(keep(installation.root, entries), ["extra"], "native", SILENT)
     assert Installation(installation.root).receipt.environments == ()
 
 

@@ -49,8 +49,7 @@ def ask(
     host, _, port = mirror.url.removeprefix("http://").partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=5)
     connection.putrequest(method, target, skip_host=True)
-    connection.putheader("Host", "files.test")
-    for key, value in headers.items():
+    for key, value in ({"Host": f"{host}:{port}"} | headers).items():
         connection.putheader(key, value)
     connection.endheaders()
     answer = connection.getresponse()
@@ -67,6 +66,14 @@ def test_an_encoded_address(mirror: LoopbackMirror) -> None:
         ("GET", "/files.test/whl/torch-2.9.1+cu128.whl", 200, 100)
     ]
     assert mirror.missing == []
+
+
+@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1", "localhost:{port}", "127.0.0.1:1"])
+def test_it_answers_to_its_own_address_alone(mirror: LoopbackMirror, host: str) -> None:
+    """A page's script reaches 127.0.0.1 by a name that it made resolve to it."""
+    port = mirror.url.rpartition(":")[2]
+    status, content, _ = ask(mirror, "/files.test/stays", Host=host.format(port=port))
+    assert status == 421 and WHEEL not in content
 
 
 def test_plain_and_query(mirror: LoopbackMirror) -> None:
@@ -139,7 +146,9 @@ def test_binds_to_loopback_and_ends(folder: Path) -> None:
         port = int(mirror.url.rpartition(":")[2])
         assert mirror.url.startswith("http://127.0.0.1:")
         open_one = socket.create_connection(("127.0.0.1", port), timeout=5)
-        open_one.sendall(b"GET /files.test/whl/torch-2.9.1+cu128.whl HTTP/1.1\r\n\r\n")
+        open_one.sendall(
+            f"GET /files.test/whl/torch-2.9.1+cu128.whl HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+        )
         assert open_one.recv(10) == b"HTTP/1.1 2"
         # Another address of this host, which a server on all interfaces would answer.
         with pytest.raises(OSError, match="refused"):

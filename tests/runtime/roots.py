@@ -12,9 +12,9 @@ from tests.runtime.mounts import needs_mounts
 
 TOOLS = (
     *("sh", "tar", "gzip", "sha256sum", "uname", "df", "du", "mkdir", "mv", "rm"),
-    *("chmod", "dirname", "readlink", "cat", "sync", "ls"),
+    *("chmod", "dirname", "readlink", "cat", "sync", "id", "ls"),
 )
-"""What install.sh needs, and ``ls`` for the tests."""
+"""What install.sh needs."""
 GLIBC = (
     *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"),
     *("librt.so.1", "libutil.so.1", "libresolv.so.2"),

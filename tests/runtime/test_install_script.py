@@ -319,6 +319,34 @@ def test_a_folder_with_other_things_is_refused_and_left_as_it_was(
     assert sorted(path.name for path in dest.iterdir()) == [".profile", "bin", "lost+found"]
 
 
+@pytest.mark.parametrize("own", [".bundler", "bin", "runtime", ".pixi"])
+def test_links_that_another_planted_are_refused(
+    shell: list[str], small_bundle: Path, tmp_path: Path, own: str
+) -> None:
+    """What they lead to stays as it was; nothing is written there."""
+    outside, dest = tmp_path / "outside", tmp_path / "dest"
+    outside.mkdir()
+    (dest / ".bundler").mkdir(parents=True)
+    if own == ".bundler":
+        (dest / own).rmdir()
+    (dest / own).symlink_to(outside)
+    done = install(shell, small_bundle, dest)
+    assert done.returncode == 8
+    assert f"{own} in the destination is a link or no folder" in done.stderr
+    assert not list(outside.iterdir()) and not list(dest.glob(".bundler-try*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_folders_of_another_user_are_refused(shell: list[str], small_bundle: Path, tmp_path: Path) -> None:
+    """By the number of their owner."""
+    own = tmp_path / "dest" / ".bundler"
+    own.mkdir(parents=True)
+    os.chown(own, 65534, 65534)
+    done = install(shell, small_bundle, tmp_path / "dest")
+    assert done.returncode == 8
+    assert ".bundler in the destination belongs to another user (uid 65534)" in done.stderr
+
+
 def test_an_installation_that_refuses_the_bundle_keeps_its_runtime(real_bundle: Path, tmp_path: Path) -> None:
     dest = tmp_path / "d"
     (dest / ".bundler").mkdir(parents=True)

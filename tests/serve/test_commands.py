@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bundler.cli.serving import Choice
 from bundler.cli.smoke import _sized
 from bundler.errors import DoctorError, InputError, UnknownNameError, UsageError, WarningsError
 from bundler.installation import find_installation
 from bundler.manifest import Environment
+from bundler.work.serving import Choice
 
 from .conftest import SPEC, Bench, free_port, gpu, make_installation
 

@@ -15,8 +15,9 @@ from bundler.model import Fit, LaunchVariant, ModelFacts, ModelSpec, Requirement
 from bundler.model import Launch as LaunchSpec
 from bundler.serve.environment_checks import check_home, check_speculation
 from bundler.serve.flags import merge, parse, value_of
-from bundler.serve.launch import Served, ServerLaunch, Wishes, build
+from bundler.serve.launch import Served, ServerLaunch, Software, Wishes, build
 from bundler.serve.sglang_versions import CACHES
+from bundler.stack import Stack
 from tests.host.test_checks import gpus
 
 TEAM = {
@@ -31,19 +32,28 @@ SPEC = ModelSpec(name="GLM-4.7", served_name="glm-4.7", launch=LaunchSpec(flags=
 HOST = HostFacts(gpus=gpus(8), libraries={"libcuda.so.1": "/lib/libcuda.so.1"})
 
 
+SOFTWARE_FIELDS = ("environment", "prefix", "python", "stack", "probed")
+SOFTWARE = Software(
+    environment="cu128",
+    prefix=Path("/opt/glm/.pixi/envs/cu128"),
+    python=Path("/opt/glm/.pixi/envs/cu128/bin/python"),
+    stack=Stack(sglang="0.5.7"),
+)
+
+
 def target(**changes: object) -> Served:
     base = Served(
         root=Path("/opt/glm"),
         spec=SPEC,
         facts=ModelFacts(attention_heads=96, kv_heads=8),
         weights=Path("/opt/glm/weights/GLM-4.7"),
-        environment="cu128",
-        prefix=Path("/opt/glm/.pixi/envs/cu128"),
-        python=Path("/opt/glm/.pixi/envs/cu128/bin/python"),
-        sglang="0.5.7",
+        software=SOFTWARE,
         caches=Path("/opt/glm/.bundler/cache"),
     )
-    return replace(base, **changes)
+    if "sglang" in changes:
+        changes["stack"] = Stack(sglang=changes.pop("sglang"))
+    own = {name: changes.pop(name) for name in SOFTWARE_FIELDS if name in changes}
+    return replace(base, software=replace(SOFTWARE, **own), **changes)
 
 
 def launch(

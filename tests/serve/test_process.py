@@ -442,3 +442,60 @@ def test_an_old_interpreter_runs_no_module_of_the_callers_folder(bench: Bench) -
     assert not (bench.tmp / "taken").exists()
     assert done.returncode == 0, done.stderr
     assert bench.run("stop", PYTHONSAFEPATH="1").returncode == 0
+
+
+SIGNALLED = """
+import os, sys
+from bundler.cli.main import run
+from bundler.serve import process
+
+record = process.write_state
+
+def signalled(*words):
+    record(*words)
+    os.kill(os.getpid(), int(sys.argv[1]))
+
+process.write_state = signalled
+run(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [("serve",), ("serve", "--detach"), ("serve", "--detach", "--no-wait"), ("smoke",)]
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_server_is_being_started(
+    bench: Bench, command: tuple[str, ...], number: signal.Signals
+) -> None:
+    """One that comes when the process is there, and nobody watches it yet, ends it all the same."""
+    words = (
+        *command,
+        "--python",
+        bench.python,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(bench.port),
+        "--no-doctor",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(int(number)), *words],
+        cwd=bench.root,
+        env=bench.env | {"STANDIN": "stubborn"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert bench.processes() == []
+    assert not list((bench.root / ".bundler/run").glob("*.json"))
+    orderly = 0 if command == ("serve",) else 128 + number
+    assert done.returncode == (130 if number == signal.SIGINT else orderly), done.stderr
+    assert "Traceback" not in done.stderr and "\nstopped\n" in done.stderr
+
+
+def test_a_server_that_cannot_be_recorded_is_ended(bench: Bench) -> None:
+    """Nobody would find it again."""
+    (bench.root / f".bundler/run/server-{bench.port}.json/taken").mkdir(parents=True)
+    done = bench.run(*bench.serve("--detach"), STANDIN="stubborn")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert bench.processes() == []

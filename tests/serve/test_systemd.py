@@ -6,40 +6,44 @@ from pathlib import Path
 
 import pytest
 
-from bundler.serve.systemd import UnitSettings, unit, unit_name
+from bundler.serve.launch import Wishes
+from bundler.serve.systemd import unit, unit_name
 
 from .conftest import Bench
+from .test_launch import launch
 
-
-def settings(root: Path, **changes: object) -> UnitSettings:
-    base = {
-        "root": root,
-        "bundler": [str(root / "bin/bundler")],
-        "model": "GLM-4.7",
-        "environment": "cu128",
-        "port": 30000,
-    }
-    return UnitSettings(**(base | changes))
+BUNDLER = ["/opt/glm/bin/bundler"]
 
 
 def test_words() -> None:
     """The unit serves, waits until it is ready, restarts, and quotes what systemd would take apart."""
-    text = unit(settings(Path("/opt/glm"), extra=["--chat-template", "a b%c$d.jinja"], user="glm"))
+    text = unit(launch(Wishes(extra=("--chat-template", "a b%c$d.jinja"))), BUNDLER, user="glm")
     assert "ExecStart=/opt/glm/bin/bundler serve --model GLM-4.7 --env cu128 --port 30000" in text
     assert '-- --chat-template "a b%%c$$d.jinja"' in text
     assert "ExecStartPost=/opt/glm/bin/bundler status --wait 3600 --port 30000 --node-rank 0" in text
     assert "Restart=on-failure" in text and "User=glm" in text and "TimeoutStartSec=3720" in text
 
 
+def test_what_the_user_wished_is_in_the_unit() -> None:
+    """Each option of the launch is given again, and none that wasn't given."""
+    wishes = Wishes(tp_size=4, host="127.0.0.1", key_file=Path("/etc/key"), keep_env=("PIP_X", "LD_Y"))
+    words = "--tp-size 4 --host 127.0.0.1 --api-key-file /etc/key --keep-env PIP_X --keep-env LD_Y"
+    assert f"--port 30000 {words} --timeout 60 --quiet\n" in unit(launch(wishes), BUNDLER, start_seconds=60)
+    assert "--port 30000 --timeout 60 --quiet\n" in unit(launch(), BUNDLER, start_seconds=60)
+    elsewhere = unit(launch(environment=None, python=Path("/usr/bin/python3"), probed=True), BUNDLER)
+    assert "serve --model GLM-4.7 --port 30000 --python /usr/bin/python3 --timeout" in elsewhere
+
+
 def test_one_for_each_node() -> None:
     """Each node has a unit of its own with its rank."""
-    two = settings(Path("/opt/glm"), nnodes=2, arguments=["--dist-init-addr", "10.0.0.1:50000"])
+    two = launch(Wishes(nnodes=2, dist_init_addr="127.0.0.1:50000"))
     assert [unit_name(two, rank) for rank in (0, 1)] == [
         "bundler-glm-4.7-rank0.service",
         "bundler-glm-4.7-rank1.service",
     ]
-    assert "--dist-init-addr 10.0.0.1:50000 --nnodes 2 --node-rank 1" in unit(two, 1)
-    assert "node rank 1 of 2" in unit(two, 1)
+    text = unit(two, BUNDLER, 1)
+    assert "--dist-init-addr 127.0.0.1:50000 --nnodes 2 --node-rank 1" in text
+    assert "node rank 1 of 2" in text and "/run/server-30000-rank1.log" in text
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")

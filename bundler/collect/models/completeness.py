@@ -15,6 +15,7 @@ import msgspec
 
 from bundler.collect.models import config as configs
 from bundler.collect.models.listing import PICKLES
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.threads import each
 from bundler.errors import DamagedError
 from bundler.safetensors import Header, read_header
@@ -91,7 +92,7 @@ class _Proof:
         try:
             data = self.reader.read(path, 0, self.sizes[path])
             return msgspec.json.decode(data, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        except BROKEN_JSON as problem:
             finding = f"{path} is not a JSON object: {problem}"
             if finding not in self.findings:
                 self.findings.append(finding)

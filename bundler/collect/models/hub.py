@@ -19,6 +19,7 @@ from bundler.collect.models.remote import HUB_PATIENCE, Remote
 from bundler.collect.models.source import JOBS
 from bundler.collect.models.stream import RemoteSource, digested, range_reader
 from bundler.collect.network import Network
+from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
 from bundler.errors import BundlerError, DamagedError
@@ -158,7 +159,7 @@ class HubModel:
         now = _Pin(origin=self.origin, wanted=self.place.revision, commit=self.listing.revision)
         try:
             before = msgspec.json.decode(path.read_bytes(), type=_Pin)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *BROKEN_JSON):
             before = now
         if (before.origin, before.wanted) == (now.origin, now.wanted) and before.commit != now.commit:
             reporter.say(

@@ -80,7 +80,7 @@ older() { # A B: whether version A is older than version B; two numbers each
 }
 
 check_system() {
-  for tool in tar gzip sha256sum uname df du mkdir mv rm chmod dirname readlink cat; do
+  for tool in tar gzip sha256sum uname df du mkdir mv rm chmod dirname readlink cat id ls; do
     command -v "$tool" >/dev/null 2>&1 || finding "the command $tool is missing" \
       "install the packages tar, gzip and coreutils (or busybox)"
   done
@@ -161,9 +161,27 @@ check_destination() {
     finding "$probe is not a folder" 'choose another destination'
     return 0
   fi
+  check_planted
   check_others
   check_writing
   check_space
+}
+
+check_planted() { # whether another user could lead what is written here elsewhere
+  for own in .bundler .bundler/bundles bin runtime .pixi; do
+    [ -e "$dest/$own" ] || [ -h "$dest/$own" ] || continue
+    if [ -h "$dest/$own" ] || [ ! -d "$dest/$own" ]; then
+      finding "$own in the destination is a link or no folder" 'move it away, or choose another destination'
+      continue
+    fi
+    # The third word of a long listing with numbers is the owner.
+    read -r _ _ owner _ <<LISTING
+$(ls -ldn "$dest/$own")
+LISTING
+    [ "$owner" = "$(id -u)" ] || [ "$owner" = 0 ] || finding \
+      "$own in the destination belongs to another user (uid $owner)" \
+      'run this as that user, or choose another destination'
+  done
 }
 
 check_others() {
@@ -181,16 +199,17 @@ check_others() {
 }
 
 check_writing() {
+  # In a folder made for it: a name that others may have planted there is never written through.
   try="$probe/.bundler-try.$$"
-  if ! (umask 077 && printf '#!/bin/sh\nexit 0\n' >"$try") 2>/dev/null; then
+  if ! (umask 077 && mkdir "$try" && printf '#!/bin/sh\nexit 0\n' >"$try/run" && chmod 700 "$try/run") 2>/dev/null; then
+    rmdir "$try" 2>/dev/null || true
     finding "nothing can be written to $probe" \
       'choose a folder that you may write to, run this as its owner, or mount it read-write'
     return 0
   fi
-  chmod 700 "$try" 2>/dev/null || true
-  "$try" 2>/dev/null || finding "programs can't be run from $probe (mounted noexec?)" \
+  "$try/run" 2>/dev/null || finding "programs can't be run from $probe (mounted noexec?)" \
     'mount it with exec, or choose another file system'
-  rm -f "$try"
+  rm -rf "$try"
 }
 
 # ---- what is about to be run -------------------------------------------------------------------------------
@@ -358,6 +377,7 @@ install_runtime() {
   mkdir -p "$partial"
   # What is unpacked is a copy that was checked: a drive may say something else the second time.
   archive=$dest/.bundler/runtime.partial.tar.gz
+  rm -f "$archive"
   cat <"$bundle/runtime.tar.gz" >"$archive" || {
     rm -f "$archive"
     stop 10 'runtime.tar.gz could not be copied' 'see the message above, then run the same command again'

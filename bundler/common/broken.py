@@ -1,0 +1,8 @@
+"""What reading damaged or hostile text raises, whoever wrote it."""
+
+from __future__ import annotations
+
+import msgspec
+
+BROKEN_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that ``msgspec.json.decode`` raises: not JSON or not of the type, not UTF-8, nested without end."""
