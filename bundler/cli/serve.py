@@ -14,7 +14,7 @@ import msgspec
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
 from bundler.cli.progress import StageLine, reporter, say
-from bundler.cli.serving import choice_of, launch_options, selection_options
+from bundler.cli.serving import choice_of, launch_options, or_unnamed, selection_options
 from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
@@ -70,6 +70,7 @@ def serve_command(**options: Any) -> None:
         click.echo(launch.shown())
         show_kept(launch)
         return
+    say(f"installation: {launch.target.root}")
     refuse_second(launch)
     if options["no_doctor"]:
         say("\n".join(table([check_openness(launch)])))
@@ -137,11 +138,11 @@ def require_fit(opened: Opened) -> None:
 
 def one_server_options(command: Any) -> Any:
     """``-C``, ``--port``, ``--node-rank``: which server is meant."""
-    folder = click.Path(path_type=Path, file_okay=False, exists=True)
+    folder = click.Path(path_type=Path, file_okay=False, exists=True, resolve_path=True)
     command = click.option("--node-rank", type=int, help="The node, where several ranks run here.")(command)
     command = click.option("--port", type=int, help="The server, where several run here.")(command)
     return click.option(
-        "-C", "--installation", "begin", type=folder, default=Path(), help="The installation."
+        "-C", "--installation", "begin", type=folder, callback=or_unnamed, help="The installation."
     )(command)
 
 
@@ -209,7 +210,9 @@ def _follow(tail: LogTail, state: ServerState) -> None:
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds to finish requests.")
 def stop_command(begin: Path, port: int | None, node_rank: int | None, every: bool, grace: float) -> None:
     """End the server and every process of it; say whether the GPUs' memory came back."""
-    folder = run_folder(find_installation(begin).root)
+    root = find_installation(begin).root
+    say(f"installation: {root}")
+    folder = run_folder(root)
     found = servers(folder) if every else [choose(folder, port, node_rank)]
     if not found:
         raise NotRunningError("no server of this installation runs", where=folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bundler.installation import UNNAMED
 from bundler.serve.launch import Wishes
 from bundler.work.serving import Choice
 
@@ -18,6 +19,11 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 WISHES = ("tp_size", "host", "port", "nnodes", "node_rank", "dist_init_addr", "keep_env", "extra")
 
 
+def or_unnamed(context: click.Context, option: click.Parameter, place: Path | None) -> Path:
+    """Tell a folder that was named, which is absolute by now, from one that wasn't."""
+    return UNNAMED if place is None else place
+
+
 def selection_options(command: Command) -> Command:
     """``-C``, ``--env``, ``--model``, ``--python``."""
     options = (
@@ -25,9 +31,9 @@ def selection_options(command: Command) -> Command:
             "-C",
             "--installation",
             "start",
-            type=click.Path(path_type=Path, file_okay=False, exists=True),
-            default=Path(),
-            help="The installation.  [default: here, above, directly below, $BUNDLER_HOME]",
+            type=click.Path(path_type=Path, file_okay=False, exists=True, resolve_path=True),
+            callback=or_unnamed,
+            help="The installation.  [default: this bin/bundler's own, $BUNDLER_HOME, here, above, below]",
         ),
         click.option(
             "-e", "--env", "environment", metavar="NAME", help="The environment, where there are several."
