@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bundler.installation import UNNAMED
+from bundler.serve.cluster import nodes_of
 from bundler.serve.launch import Wishes
 from bundler.work.serving import Choice
 
@@ -16,7 +18,21 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
+AUTO = "auto"
 WISHES = ("tp_size", "host", "port", "nnodes", "node_rank", "dist_init_addr", "keep_env", "extra")
+
+
+class NodeCount(click.IntRange):
+    """How many nodes, or the word that leaves it to the launcher of the job."""
+
+    name = "number or auto"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number or the word."""
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
 
 
 def or_unnamed(context: click.Context, option: click.Parameter, place: Path | None) -> Path:
@@ -56,7 +72,13 @@ def launch_options(command: Command) -> Command:
         ),
         click.option("--host", help="0.0.0.0, or 127.0.0.1 for this host alone.  [default: the manifest's]"),
         click.option("--port", type=click.IntRange(1, 65535), help="[default: the manifest's, else 30000]"),
-        click.option("--nnodes", type=click.IntRange(min=1), default=1, show_default=True, help="Nodes."),
+        click.option(
+            "--nnodes",
+            type=NodeCount(),
+            default=1,
+            show_default=True,
+            help="Nodes; auto: as Slurm, Open MPI or torchrun says, the rank and the first address too.",
+        ),
         click.option("--node-rank", type=click.IntRange(min=0), default=0, help="This node's rank, from 0."),
         click.option("--dist-init-addr", metavar="HOST:PORT", help="The first node's address."),
         click.option(
@@ -76,7 +98,13 @@ def choice_of(options: Mapping[str, Any], key_file: Path | None = None, **more: 
     """Return what the selection and launch options name.
 
     :param key_file: the file with the key that the server is to ask its clients for.
+    :raises UsageError: the nodes are to be what a launcher of jobs says, and none does.
     """
-    wishes = Wishes(**{name: options[name] for name in WISHES}, key_file=key_file)
+    named = {name: options[name] for name in WISHES}
+    if named["nnodes"] == AUTO:
+        nodes = nodes_of(os.environ)
+        address = named["dist_init_addr"] or (nodes.first if nodes.nnodes > 1 else None)
+        named |= {"nnodes": nodes.nnodes, "node_rank": nodes.rank, "dist_init_addr": address}
+    wishes = Wishes(**named, key_file=key_file)
     names = ("start", "environment", "model", "python")
     return Choice(**{name: options[name] for name in names}, wishes=wishes, **more)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from bundler.cli.serving import choice_of, launch_options, selection_options
+from bundler.cli.serving import AUTO, choice_of, launch_options, selection_options
+from bundler.errors import UsageError
 from bundler.serve.systemd import START_SECONDS, unit, unit_name
 from bundler.work.serving import open_choice
 
@@ -24,6 +25,8 @@ from bundler.work.serving import open_choice
 @launch_options
 def systemd_command(output: Path | None, **options: Any) -> None:
     """Write a systemd unit for the server, one for each node where there are several."""
+    if options["nnodes"] == AUTO:
+        raise UsageError("a unit starts without a launcher of jobs", hint="say how many nodes: --nnodes N")
     launch = open_choice(choice_of(options, options["api_key_file"])).launch
     own = launch.target.root.absolute() / "bin" / "bundler"
     bundler = [str(own)] if own.exists() else [sys.executable, "-m", "bundler"]
