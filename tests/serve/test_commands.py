@@ -333,3 +333,13 @@ def test_doctor_warns_of_a_server_open_to_all(bench: Bench, tmp_path: Path) -> N
     assert levels(bench.run(*words, "--host", "127.0.0.1").stdout)["access"] == "good"
     assert levels(bench.run(*words, "--", "--api-key", "x").stdout)["access"] == "good"
     assert levels(bench.run(*words, "--api-key-file", str(tmp_path / "key")).stdout)["access"] == "good"
+
+
+def test_no_empty_lines(bench: Bench) -> None:
+    """No line of status and stop is empty; doctor warns of a server that is open to all."""
+    assert bench.run(*bench.serve("--detach")).returncode == 0
+    for words in (("status",), ("stop",), ("status",), ("stop",)):
+        done = bench.run(*words)
+        assert "" not in [line.strip() for line in (done.stdout + done.stderr).splitlines()], words
+    done = bench.run("doctor", "--python", bench.python, "--host", "0.0.0.0", "--json")
+    assert levels(done.stdout)["access"] == "warn"
