@@ -43,6 +43,10 @@ class BundlerError(Exception):
     """The process's exit code; stable from version to version."""
     meaning: ClassVar[str] = "an error without a code of its own"
     """One line for ``bundler --help``."""
+    label: ClassVar[str] = "error"
+    """The message's first word."""
+    mend: ClassVar[str] = "fix: "
+    """What goes before the hint, as wide as ``where``."""
 
     def __init__(
         self, what: str, *, where: object = None, hint: str | None = None, findings: Sequence[str] = ()
@@ -67,7 +71,7 @@ class BundlerError(Exception):
         if self.where is not None:
             lines.append(f"  where: {self.where}")
         if self.hint:
-            lines.append(f"  fix:   {self.hint}")
+            lines.append(f"  {self.mend}  {self.hint}")
         return masked("\n".join(lines))
 
 
@@ -115,6 +119,8 @@ class PartialError(BundlerError):
 
     exit_code = 7
     meaning = "partial: all that is here was done, the same command goes on with the next disk"
+    label = "partial"
+    mend = "next:"
 
 
 class PreflightError(BundlerError):

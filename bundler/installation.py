@@ -11,6 +11,7 @@
       .bundler/
         receipt.json             what was checked and installed
         bundles/SHA256.json      the manifest of each bundle that was unpacked
+        waiting.json             which volumes a bundle that is unpacked in part waits for
         journal  partial/        how far the last unpack is, and its files under way
         cache/                   writable caches of pixi and of the server's kernels
         run/                     the detached server: its state and its log
@@ -46,6 +47,7 @@ T = TypeVar("T")
 STATE = ".bundler"
 RECEIPT = f"{STATE}/receipt.json"
 BUNDLES = f"{STATE}/bundles"
+WAITING = f"{STATE}/waiting.json"
 JOURNAL = f"{STATE}/journal"
 PARTIAL = f"{STATE}/partial"
 CACHE = f"{STATE}/cache"
@@ -110,6 +112,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SeenFile, ...] = ()
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that is unpacked in part."""
+
+    bundle: str
+    volumes: tuple[str, ...]
+    """Those that are needed yet."""
+
+
 class Installation:
     """A folder with a receipt."""
 
@@ -123,9 +133,11 @@ class Installation:
         try:
             self.receipt = msgspec.json.decode(read_plain(path), type=Receipt)
         except FileNotFoundError as problem:
+            waiting = waiting_of(root)
             raise InputError(
                 "this is not a finished installation: it has no receipt",
                 where=root,
+                findings=[f"waits for {name}" for name in waiting.volumes] if waiting else (),
                 hint="finish it with: bundler unpack BUNDLE " + shlex.quote(str(root)),
             ) from problem
         except (OSError, *BROKEN_JSON) as problem:
@@ -270,6 +282,22 @@ def read_kept(path: Path) -> Manifest:
             hint="unpack the bundle again, to this folder",
         )
     return manifest
+
+
+def note_waiting(root: Path, waiting: Waiting) -> None:
+    """Keep what a bundle that is unpacked in part waits for, or that it waits no more."""
+    if waiting.volumes:
+        write_atomically(root / WAITING, msgspec.json.encode(waiting) + b"\n")
+    else:
+        (root / WAITING).unlink(missing_ok=True)
+
+
+def waiting_of(root: Path) -> Waiting | None:
+    """Return what the last unpack to a folder waits for, or ``None``."""
+    try:
+        return msgspec.json.decode(read_plain(root / WAITING), type=Waiting)
+    except (OSError, *BROKEN_JSON):
+        return None
 
 
 def refuse_planted(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_real_lock_has_the_packages_that_were_solved() -> None:
         name: tuple(sum(a.kind == kind for a in one.artifacts) for kind in ("conda", "wheel"))
         for name, one in Workspace.load(PROJECT).environments.items()
     }
-    assert counts == {"default": (60, 162), "cu128": (60, 162), "bundler": (25, 36)}
+    assert counts == {"default": (60, 162), "cu128": (60, 162), "bundler": (25, 38)}
 
 
 def test_real_lock_and_manifest_agree() -> None:
@@ -399,3 +400,11 @@ def test_reading_needs_none_of_the_online_sides_libraries() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True)
     assert ended.stdout == "222\n", ended.stderr
+
+
+def test_a_manifest_in_toml_1_1(tmp_path: Path) -> None:
+    """pixi reads line breaks and a trailing comma in an inline table, and so do many manifests' authors."""
+    shutil.copy(PROJECT / "pixi.lock", tmp_path)
+    text = (PROJECT / "pixi.toml").read_text()
+    (tmp_path / "pixi.toml").write_text(text + '\n[tool.mine]\ntable = {\n  a = 1,\n  b = "\\e",\n}\n')
+    assert Workspace.load(tmp_path).environment("cu126").name == "default"

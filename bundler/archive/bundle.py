@@ -16,6 +16,7 @@ from bundler.archive.trust import ASK_NOTHING
 from bundler.archive.volume_reader import FileVolume
 from bundler.common.durable import read_plain
 from bundler.errors import DamagedError, InputError, UnknownNameError
+from bundler.workspace import PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,7 +174,8 @@ def find_bundle(start: Path | None = None) -> Path:
     """Return the folder of the one bundle that is meant.
 
     That is ``start`` or the one of its direct subfolders that is a bundle; without ``start``, the folder that
-    ``BUNDLER_BUNDLE`` names, and only where it isn't set the same for the current folder.
+    ``BUNDLER_BUNDLE`` names, and only where it isn't set the same for the current folder and what ``pack``
+    wrote to ``bundles`` in it.
 
     :raises UnknownNameError: none is there, or several are, which it names.
     """
@@ -186,6 +188,8 @@ def find_bundle(start: Path | None = None) -> Path:
     if is_bundle(place):
         return place
     found = bundles_below(place)
+    if start is None:
+        found += bundles_below(place / PACKED)
     if len(found) == 1:
         return found[0]
     if found:
@@ -193,6 +197,16 @@ def find_bundle(start: Path | None = None) -> Path:
             "several bundles are here: " + ", ".join(folder.name for folder in found),
             where=place,
             hint=f"name the one you mean, or set {BUNDLE_VARIABLE}",
+        )
+    if (place / sums.MANIFEST).is_file() or (place / sums.SUMS).is_file():
+        raise UnknownNameError(
+            "this is not a whole bundle: it lacks manifest.json or SHA256SUMS",
+            where=place,
+            hint="copy the bundle again, whole; if packing was interrupted, run the same bundler pack again",
+        )
+    if start is not None and not place.exists():
+        raise UnknownNameError(
+            "there is no such folder", where=place, hint="name the folder that holds manifest.json"
         )
     if start is not None and (place / PACK_JOURNAL).is_file():
         raise UnknownNameError(

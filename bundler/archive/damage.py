@@ -55,20 +55,18 @@ def refuse_damage(bundle: Bundle, damages: Sequence[Damage], files: Sequence[int
     )
 
 
-def refuse_missing(bundle: Bundle, frames: int, files: Sequence[int]) -> None:
+def refuse_waiting(volumes: Sequence[str], files: Sequence[int]) -> None:
     """End a partial unpack.
 
-    :param frames: how many frames lie in volumes that aren't here.
-    :raises PartialError: naming the volumes that are needed next.
+    :param volumes: those that are needed yet and aren't here.
+    :raises PartialError: naming them.
     """
-    if not frames:
-        return
-    missing = bundle.missing
-    raise PartialError(
-        f"unpacked what is here; {len(files)} file(s) wait for {len(missing)} volume(s)",
-        findings=_short(missing),
-        hint=f"insert the disk with {missing[0]} and run the same command with its folder",
-    )
+    if volumes:
+        raise PartialError(
+            f"unpacked what is here; {len(files)} file(s) wait for {len(volumes)} volume(s)",
+            findings=_short(list(volumes)),
+            hint=f"insert the disk with {volumes[0]} and run the same command with its folder",
+        )
 
 
 def _short(lines: list[str]) -> list[str]:

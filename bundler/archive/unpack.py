@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bundler.archive import frames, survey
 from bundler.archive.batches import Batches
-from bundler.archive.damage import Damage, refuse_damage, refuse_missing
+from bundler.archive.damage import Damage, refuse_damage, refuse_waiting
 from bundler.archive.target import Target, full, refusal, tells_case
 from bundler.archive.unpack_state import UnpackState
 from bundler.archive.volume_check import check_volumes
@@ -18,10 +18,10 @@ from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
 from bundler.common.threads import default_threads, in_order
 from bundler.errors import DamagedError
-from bundler.installation import BUNDLES, PARTIAL, SeenFile
+from bundler.installation import BUNDLES, PARTIAL, SeenFile, Waiting, note_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from bundler.archive.bundle import Bundle
@@ -126,13 +126,20 @@ class _Unpack:
         with reporter.phase("unpack", total, done=total - todo) as meter:
             self._write(here, meter)
         refuse_damage(self._bundle, self._damages, self._state.remaining())
-        refuse_missing(self._bundle, len(needed) - len(here), self._state.remaining())
+        waiting = self._volumes_of(set(needed) - set(here))
+        note_waiting(self._target.root, Waiting(bundle=self._bundle.name, volumes=waiting))
+        refuse_waiting(waiting, self._state.remaining())
         self._finish()
         return self._result(len(found.kept))
 
     def _is_here(self, number: int) -> bool:
-        place = self._bundle.layout.frame(number).volume
-        return self._bundle.manifest.volumes[place].name in self._bundle.volumes
+        return self._volume(number) in self._bundle.volumes
+
+    def _volume(self, number: int) -> str:
+        return self._bundle.manifest.volumes[self._bundle.layout.frame(number).volume].name
+
+    def _volumes_of(self, numbers: Iterable[int]) -> tuple[str, ...]:
+        return tuple(sorted({self._volume(number) for number in numbers}))
 
     def _make_folders(self) -> None:
         for entry in self._bundle.manifest.tree:

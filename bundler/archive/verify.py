@@ -42,7 +42,9 @@ class Verified:
     checked: str
     """What was compared with what, in one sentence."""
     waiting: tuple[str, ...] = ()
-    """Volumes that weren't there, in a partial check."""
+    """Volumes that weren't there, in a partial check; of an installation, those that an unpack waits for."""
+    volumes: int = 0
+    """Of a bundle: its volumes, here or not."""
     provenance: Provenance | None = None
     """Of a bundle: what is known of who made it."""
 
@@ -90,6 +92,7 @@ def _verify(bundle: Bundle, threads: int, partial: bool, reporter: Reporter) -> 
         checked="SHA256SUMS against manifest and files; volumes against their sha256; frames against their "
         "BLAKE3; tar headers against the manifest; every file's content against its sha256",
         waiting=tuple(bundle.missing),
+        volumes=len(bundle.manifest.volumes),
         provenance=bundle.provenance,
     )
 

@@ -20,8 +20,14 @@ def check_volumes(bundle: Bundle, *, partial: bool = False) -> None:
     A volume is known by the digest of its first frame, or of others where the first one is damaged.
 
     :param partial: missing volumes are no fault.
-    :raises MissingVolumeError: naming each that is missing, short, too long or swapped.
+    :raises MissingVolumeError: none is here, or naming each that is missing, short, too long or swapped.
     """
+    if partial and not bundle.volumes and bundle.manifest.volumes:
+        raise MissingVolumeError(
+            f"none of the bundle's {len(bundle.manifest.volumes)} volumes is here",
+            where=", ".join(map(str, bundle.folders)),
+            hint="name the folder that holds volumes",
+        )
     found = list(_findings(bundle, partial))
     if found:
         raise MissingVolumeError(

@@ -14,6 +14,7 @@ from bundler.cli.options import json_option
 from bundler.cli.trust import signers_option
 from bundler.common.units import size_text
 from bundler.errors import BundlerError
+from bundler.installation import waiting_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,6 +254,8 @@ def _installation_lines(installation: Installation) -> Iterator[str]:
         yield f"    installed {one.finished} by {one.installer}" if one else "    not installed yet"
     for model in installation.models.values():
         yield from _model_lines(model)
+    if waiting := waiting_of(installation.root):
+        yield f"  bundle {waiting.bundle}: unpacked in part, waits for {', '.join(waiting.volumes)}"
     size = sum(file.size for file in installation.receipt.files)
     yield f"  files: {len(installation.receipt.files)}, {size_text(size)}"
 

@@ -100,7 +100,7 @@ def run(arguments: list[str] | None = None) -> Any:
         print("interrupted: the same command goes on where it stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BundlerError as problem:
-        fail(str(problem), problem.exit_code)
+        fail(str(problem), problem.exit_code, problem.label)
     except BrokenPipeError:
         # The reader of our output went away (`bundler inspect | head`): nothing is wrong with the work.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -120,10 +120,9 @@ def run(arguments: list[str] | None = None) -> Any:
         )
 
 
-def fail(message: str, code: int) -> None:
+def fail(message: str, code: int, label: str = BundlerError.label) -> None:
     """Print an error's message and exit."""
-    print(
-        f"{click.style('error', fg='red', bold=True) if sys.stderr.isatty() else 'error'}: {message}",
-        file=sys.stderr,
-    )
+    color = "red" if label == BundlerError.label else "yellow"
+    word = click.style(label, fg=color, bold=True) if sys.stderr.isatty() else label
+    print(f"{word}: {message}", file=sys.stderr)
     sys.exit(code)

@@ -33,10 +33,11 @@ def plan_command(
     """Say what a bundle needs: every artifact, what is here, space, time, and what the target must have."""
     from bundler.work.plan import listed_models, planned
     from bundler.work.selection import select
+    from bundler.workspace import PACKED
 
     selection = select(workspace, environments, models, allow_unhashed=allow_unhashed)
     listings = listed_models(selection.models, selection.weights)
-    plan = planned(workspace, selection.fetched, listings, offline=offline, output=workspace / "bundles")
+    plan = planned(workspace, selection.fetched, listings, offline=offline, output=workspace / PACKED)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return

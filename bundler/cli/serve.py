@@ -14,7 +14,14 @@ import msgspec
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
 from bundler.cli.progress import StageLine, reporter, say
-from bundler.cli.serving import choice_of, launch_options, or_unnamed, selection_options
+from bundler.cli.serving import (
+    choice_of,
+    key_option,
+    launch_options,
+    one_server_options,
+    selection_options,
+    start_options,
+)
 from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
@@ -22,11 +29,11 @@ from bundler.installation import find_installation
 from bundler.serve.environment_checks import check_openness
 from bundler.serve.failures import diagnose
 from bundler.serve.flags import parse, value_of
-from bundler.serve.process import GRACE, read_key, refuse_second, start, stop
+from bundler.serve.process import GRACE, read_key, refuse_second, stop
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readiness import health
 from bundler.serve.server_record import ServerState, choose, run_folder, servers
-from bundler.serve.supervise import DEFAULT_TIMEOUT, WaitSettings, supervised
+from bundler.serve.supervise import WaitSettings, supervised
 from bundler.serve.warmup import WarmUp
 from bundler.work.serving import findings_of, open_choice
 
@@ -34,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bundler.serve.launch import ServerLaunch
-    from bundler.serve.process import Server
     from bundler.work.serving import Opened
 
 POLL = 0.3
@@ -48,17 +54,10 @@ KNOWN = ("ready", "warming up", "ended")
 @click.option("--detach", is_flag=True, help="Return once the server is ready, and leave it running.")
 @click.option("--no-wait", is_flag=True, help="With --detach: return at once.")
 @click.option("--no-warm-up", is_flag=True, help="Ready without first chats: the first user waits for them.")
-@click.option("--no-doctor", is_flag=True, help="Start whatever the checks would say.")
+@start_options
 @click.option("--quiet", is_flag=True, help="Don't show the server's log.")
 @click.option("--no-read-ahead", is_flag=True, help="Don't read the weights into the page cache meanwhile.")
-@click.option(
-    "--timeout", type=float, default=DEFAULT_TIMEOUT, show_default=True, help="Seconds until ready."
-)
-@click.option(
-    "--api-key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="A file with the key that clients must give; readable by its owner alone.",
-)
+@key_option("A file with the key that clients must give; readable by its owner alone.")
 @launch_options
 def serve_command(**options: Any) -> None:
     """Launch the tensor-parallel SGLang server: doctor first, ready when it is warm, ended as a whole."""
@@ -82,9 +81,6 @@ def serve_command(**options: Any) -> None:
     given = key or value_of("api-key", {}, parse(launch.argv))
     warm_up = WarmUp(launch.target.spec.smoke, given) if asked else None
 
-    def begin() -> Server:
-        return start(launch, opened.host, os.environ, detach=detach, warms_up=warm_up is not None)
-
     def echo(line: str) -> None:
         # SGLang logs its flags.
         say(line.replace(key, "***") if key else line, result=True)
@@ -98,7 +94,7 @@ def serve_command(**options: Any) -> None:
     )
     if not (detach or options["quiet"]):
         settings = replace(settings, echo=echo)
-    with supervised(begin, launch, settings, foreground=not detach) as server:
+    with supervised(launch, opened.host, os.environ, settings, detach=detach) as server:
         say(f"{launch.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
         if not (detach and options["no_wait"]):
             server.become_ready()
@@ -134,16 +130,6 @@ def require_fit(opened: Opened) -> None:
     if warned:
         say("\n".join(table(warned)))
     say(f"doctor: {len(findings)} checks, {count_text(len(warned))}")
-
-
-def one_server_options(command: Any) -> Any:
-    """``-C``, ``--port``, ``--node-rank``: which server is meant."""
-    folder = click.Path(path_type=Path, file_okay=False, exists=True, resolve_path=True)
-    command = click.option("--node-rank", type=int, help="The node, where several ranks run here.")(command)
-    command = click.option("--port", type=int, help="The server, where several run here.")(command)
-    return click.option(
-        "-C", "--installation", "begin", type=folder, callback=or_unnamed, help="The installation."
-    )(command)
 
 
 @click.command("status")

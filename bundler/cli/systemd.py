@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bundler.cli.progress import say
-from bundler.cli.serving import AUTO, choice_of, launch_options, selection_options
+from bundler.cli.serving import AUTO, choice_of, key_option, launch_options, selection_options
 from bundler.errors import UsageError
 from bundler.serve.systemd import START_SECONDS, unit, unit_name
 from bundler.serve.unit_checks import check_unit
@@ -24,9 +24,7 @@ UNITS = Path("/etc/systemd/system")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write units there.")
 @click.option("--user", help="The user that serves.  [default: root]")
 @click.option("--timeout", type=int, default=START_SECONDS, show_default=True, help="Seconds until ready.")
-@click.option(
-    "--api-key-file", type=click.Path(path_type=Path, dir_okay=False), help="The key that clients must give."
-)
+@key_option()
 @launch_options
 def systemd_command(output: Path | None, **options: Any) -> None:
     """Write a systemd unit for the server, one for each node where there are several."""

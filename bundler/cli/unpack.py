@@ -33,21 +33,25 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
     """Check, unpack and install a bundle.
 
     BUNDLE is the folder with manifest.json, or a disk with such a folder; several disks hold one bundle
-    together. DEST is where it goes. Without BUNDLE, the one that is here; without DEST, $BUNDLER_HOME, else
-    NAME-installed. Interrupted, the same command goes on where it stopped.
+    together. DEST is where it goes, and comes last. Without BUNDLE, the one that is here or in ./bundles;
+    without DEST, $BUNDLER_HOME, else NAME-installed, but not on the disk that the bundle came on.
+    Interrupted, the same command goes on where it stopped.
     """
     from bundler.archive.bundle import Bundle
     from bundler.cli.progress import reporter
-    from bundler.work.unpack import UnpackOptions, check, default_destination, sort_places, unpack
+    from bundler.work.places import default_destination, sort_places
+    from bundler.work.unpack import UnpackOptions, check, unpack
 
     folders, destination = sort_places(places)
     with Bundle.open(folders, trust) as bundle:
         destination = destination or default_destination(bundle)
         options = UnpackOptions(reporter=reporter(), **words)
+        way = f"{bundle.name} from {', '.join(map(str, bundle.folders))} to {destination}"
         if dry_run:
             check(bundle, destination, options)
-            click.echo(f"nothing stands in the way of {bundle.name} in {destination}; nothing was written")
+            click.echo(f"nothing stands in the way of {way}; nothing was written")
             return
+        options.reporter.say(f"unpacking {way}")
         installation = unpack(bundle, destination, options)
     _report(installation)
 

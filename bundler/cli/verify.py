@@ -13,7 +13,7 @@ import msgspec
 
 from bundler.cli.options import json_option, threads_option
 from bundler.cli.trust import trust_options
-from bundler.errors import BundlerError, UsageError
+from bundler.errors import BundlerError, PartialError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def verify_command(places: tuple[Path, ...], as_json: bool, trust: Trust, **word
     """Check every byte of a bundle, or the files of an installation.
 
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
-    it, the ones that are here.
+    it, the ones that are here. A part of a bundle that is sound as far as it's here ends with exit code 7.
     """
     from bundler.work.subjects import find_subjects
 
@@ -57,6 +57,8 @@ def verify_command(places: tuple[Path, ...], as_json: bool, trust: Trust, **word
     for _, problem, _ in results:
         if problem is not None:
             raise problem
+    if any(record.get("waiting") for record, _, _ in results):
+        raise click.exceptions.Exit(PartialError.exit_code)
 
 
 def _checks(
@@ -96,10 +98,17 @@ def _text(verified: Verified) -> str:
     from bundler.common.units import size_text
 
     read = f", {size_text(verified.bytes)} read" if verified.bytes else ""
-    lines = [f"{verified.subject}: sound, {verified.files} files{read}", f"  checked: {verified.checked}"]
+    sound = "sound"
+    if verified.waiting and verified.volumes:
+        here = verified.volumes - len(verified.waiting)
+        sound = f"sound as far as it's here: {here} of {verified.volumes} volumes"
+    lines = [f"{verified.subject}: {sound}, {verified.files} files{read}", f"  checked: {verified.checked}"]
     if verified.provenance is not None:
         lines.append(f"  signature: {verified.provenance.text}")
         lines.append(f"  sha256 of SHA256SUMS: {verified.provenance.sums_sha256}")
     if verified.waiting:
-        lines.append(f"  not here, not checked: {', '.join(verified.waiting)}")
+        word = (
+            "not here, not checked" if verified.volumes else "another bundle is here in part, and waits for"
+        )
+        lines.append(f"  {word}: {', '.join(verified.waiting)}")
     return "\n".join(lines)

@@ -31,9 +31,7 @@ def run_check(
 ) -> list[CheckResult]:
     """Import, compile a Triton kernel and reduce over all visible GPUs.
 
-    :param python: the environment's interpreter.
     :param environment: exactly the variables that the server gets.
-    :param imports: the modules to import.
     :raises DoctorError: the interpreter doesn't run, or not to its end.
     """
     run = run_script(

@@ -28,12 +28,7 @@ class Client:
     """A client of one server."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = ANSWER_SECONDS) -> None:
-        """Keep the address.
-
-        :param url: ``http://HOST:PORT``.
-        :param key: the API key, where the server has one.
-        :param timeout: seconds an answer may take.
-        """
+        """Keep the address, ``http://HOST:PORT``, the API key and the seconds an answer may take."""
         self.url, self._key, self._timeout = url.rstrip("/"), key, timeout
 
     def get(self, path: str) -> Any:

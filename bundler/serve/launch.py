@@ -16,7 +16,7 @@ from bundler.host.surroundings import SAFE_PATH, withheld
 from bundler.serve import flags
 from bundler.serve.environment_checks import can_write
 from bundler.serve.server_record import run_folder, secret_path, server_name
-from bundler.serve.sglang_versions import matching_variants, route_environment, route_flags, route_for
+from bundler.serve.sglang_versions import matching_variants, version_environment, version_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -238,7 +238,7 @@ def prepare(launch: ServerLaunch, host: HostFacts) -> None:
 
 
 def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | None) -> dict[str, FlagValue]:
-    """Lay the manifest's flags, its variants, the route's and the user's options over each other."""
+    """Lay the manifest's flags, its variants, the version's and the user's options over each other."""
     ours: dict[str, FlagValue] = {
         "model-path": str(target.weights),
         "served-model-name": target.spec.served_name or target.spec.name,
@@ -246,7 +246,7 @@ def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | No
         "host": DEFAULT_HOST,
         "port": DEFAULT_PORT,
     }
-    ours |= route_flags(target.software.stack.sglang, family, target.facts)
+    ours |= version_flags(target.software.stack.sglang, family, target.facts)
     ours |= target.spec.launch.flags
     for variant in _variants(target, family):
         ours |= variant.flags
@@ -277,8 +277,8 @@ def _variables(
     target: Served, host: HostFacts, family: str | None, nnodes: int, address: str | None
 ) -> dict[str, str]:
     """Return the variables bundler wants to set, whoever wins in the end."""
-    route = route_for(target.software.stack.sglang)
-    variables = SAFE_PATH | route_environment(route, target.caches, target.software.prefix)
+    software = target.software
+    variables = SAFE_PATH | version_environment(software.stack.sglang, target.caches, software.prefix)
     if host.libraries.get("libcuda.so.1"):
         variables["TRITON_LIBCUDA_PATH"] = str(target.caches / SHIM)
     if nnodes > 1 and address:

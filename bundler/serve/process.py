@@ -8,7 +8,6 @@ import stat
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,19 +36,9 @@ GPU_SLACK = 256 * 2**20
 """Bytes by which a GPU's memory may differ from before and still count as given back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server that this process started."""
-
-    state: ServerState
-    process: subprocess.Popen[bytes]
-    folder: Path
-    """Where its state lies."""
-
-
 def start(
     launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, detach: bool, warms_up: bool = False
-) -> Server:
+) -> tuple[ServerState, subprocess.Popen[bytes]]:
     """Start the server in a session of its own, its output in its log.
 
     :param base: the user's environment.
@@ -82,7 +71,7 @@ def start(
             # Nobody would find it again.
             end_tree(first, 0)
             raise
-        return Server(state, process, folder)
+        return state, process
 
 
 def stop(folder: Path, state: ServerState, grace: float = GRACE) -> list[str]:

@@ -59,13 +59,13 @@ def smoke(client: Client, served_name: str, wanted: Smoke) -> list[SmokeResult]:
     :param served_name: the name under which the model is asked for.
     :param wanted: what the model's manifest says may be asked.
     """
-    results = [_timed("models", lambda: check_models(client, served_name))]
+    results = [_timed("models", check_models, client, served_name)]
     for name, body in questions(wanted).items():
-        results.append(_timed(name, partial(_judged, client, served_name, name, body)))
+        results.append(_timed(name, partial(_judged, name, body), client, served_name))
     return results
 
 
-def _judged(client: Client, served_name: str, name: str, body: dict[str, Any]) -> str:
+def _judged(name: str, body: dict[str, Any], client: Client, served_name: str) -> str:
     return CHECKS[name](ask(client, served_name, body))
 
 
@@ -165,10 +165,10 @@ def table(results: list[SmokeResult]) -> list[str]:
     ]
 
 
-def _timed(name: str, check: Callable[[], str]) -> SmokeResult:
+def _timed(name: str, check: Callable[[Client, str], str], client: Client, served_name: str) -> SmokeResult:
     began = time.monotonic()
     try:
-        seen, passed = check(), True
+        seen, passed = check(client, served_name), True
     except ServeError as problem:
         seen, passed = problem.what, False
     except (AttributeError, KeyError, TypeError, IndexError) as problem:

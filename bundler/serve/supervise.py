@@ -14,7 +14,7 @@ from bundler.common.units import size_text
 from bundler.errors import ServeError
 from bundler.serve.failures import diagnose, ending
 from bundler.serve.nodes import open_link
-from bundler.serve.process import GRACE, stop
+from bundler.serve.process import GRACE, start, stop
 from bundler.serve.process_tree import find_ranks, find_tree
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readahead import ReadAhead
@@ -25,11 +25,13 @@ from bundler.serve.stacks import look_into
 from bundler.serve.warmup import STAGE, WarmUpRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from bundler.host.facts import HostFacts
     from bundler.serve.launch import ServerLaunch
     from bundler.serve.nodes import NodeLink
-    from bundler.serve.process import Server
+    from bundler.serve.server_record import ServerState
     from bundler.serve.warmup import WarmUp
 
 POLL = 0.2
@@ -71,17 +73,19 @@ class WaitSettings:
 
 @contextlib.contextmanager
 def supervised(
-    start: Callable[[], Server], launch: ServerLaunch, settings: WaitSettings, *, foreground: bool = False
+    launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], settings: WaitSettings, *, detach: bool
 ) -> Iterator[Supervisor]:
     """Start a server and, if an exception or a signal ends the block, end it with all its processes.
 
-    :param foreground: whether being told to end is what ends it properly.
-    :raises SystemExit: SIGTERM or SIGHUP came; the exit code is 0 in the foreground, else a shell's for it.
+    :param detach: whether it outlives this command; else being told to end is what ends it properly.
+    :raises SystemExit: SIGTERM or SIGHUP came; with 0 where the server isn't detached, else a shell's code.
     :raises KeyboardInterrupt: Ctrl-C, after the server was ended.
     """
     try:
         with held_signals() as release:
-            server = Supervisor(start(), launch, settings)
+            warms_up = settings.warm_up is not None
+            started = start(launch, host, base, detach=detach, warms_up=warms_up)
+            server = Supervisor(launch, settings, *started)
             try:
                 release()
                 yield server
@@ -90,17 +94,23 @@ def supervised(
                 raise
             server.leave()
     except TerminatedError as end:
-        raise SystemExit(0 if foreground else 128 + end.number) from end
+        raise SystemExit(128 + end.number if detach else 0) from end
 
 
 class Supervisor:
     """What waits for a server that was started, watches and ends it."""
 
-    def __init__(self, server: Server, launch: ServerLaunch, settings: WaitSettings) -> None:
-        self.state, self.launch = server.state, launch
-        self._server, self._settings = server, settings
+    def __init__(
+        self,
+        launch: ServerLaunch,
+        settings: WaitSettings,
+        state: ServerState,
+        process: subprocess.Popen[bytes],
+    ) -> None:
+        self.state, self.launch = state, launch
+        self._process, self._settings = process, settings
         self._link: NodeLink | None = None
-        self._tail = LogTail(Path(server.state.log))
+        self._tail = LogTail(Path(state.log))
         self._progress = Progress(time.monotonic())
         self._heard = self._progress.started
         self._serves = False
@@ -127,7 +137,7 @@ class Supervisor:
         seconds = time.monotonic() - self._progress.started
         ranks = {str(pid): told for pid, told in find_ranks(self.state.pid).items()}
         self.state = msgspec.structs.replace(self.state, ready_after=round(seconds, 1), ranks=ranks)
-        write_state(self._server.folder, self.state)
+        write_state(self.launch.folder, self.state)
         self._serves = True
         for line in where_the_seconds_went(self._progress, seconds, ahead):
             self._settings.say(line)
@@ -152,10 +162,10 @@ class Supervisor:
         try:
             if left := len(find_tree(self.state)):
                 say(f"ending the server: {left} process{'' if left == 1 else 'es'}")
-            lines = stop(self._server.folder, self.state, grace)
+            lines = stop(self.launch.folder, self.state, grace)
         except (KeyboardInterrupt, TerminatedError):
             with unheeded_signals():
-                lines = stop(self._server.folder, self.state, 0)
+                lines = stop(self.launch.folder, self.state, 0)
         for line in [*lines, "stopped"]:
             say(line)
 
@@ -250,7 +260,7 @@ class Supervisor:
         :param hint: what to do where another node failed.
         """
         # Asked before the log is read: what it wrote until then is whole.
-        code, reason = self._server.process.poll(), self._link.reason() if self._link else None
+        code, reason = self._process.poll(), self._link.reason() if self._link else None
         self._take_in(self._tail.read() if code is None else self._tail.drain())
         line = self._progress.line(time.monotonic())
         if code is not None:

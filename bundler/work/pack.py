@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler.errors import DestinationError, UsageError
 from bundler.manifest import Manifest, Rehearsal, Writer
+from bundler.workspace import PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from bundler.manifest import Environment, Runtime
     from bundler.work.selection import Selection
 
-BUNDLES = "bundles"
-"""The folder of bundles in a workspace."""
 _SCRATCH = "packing"
 _ABANDONED = 7 * 24 * 3600
 """Seconds after which no pack is at work any more: streaming a model over a slow line takes days."""
@@ -80,7 +79,7 @@ def bundle_folders(selection: Selection, options: PackOptions) -> tuple[Path, ..
     :raises UsageError: a name that can't be a folder's.
     """
     name = bundle_name(selection, options)
-    return tuple(output / name for output in options.outputs or (selection.root / BUNDLES,))
+    return tuple(output / name for output in options.outputs or (selection.root / PACKED,))
 
 
 def check_choices(selection: Selection, options: PackOptions, folders: Sequence[Path]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.archive.bundle import Bundle, find_bundle
 from bundler.archive.sums import MANIFEST
 from bundler.archive.trust import ASK_NOTHING
-from bundler.errors import InputError, UnknownNameError
-from bundler.installation import JOURNAL, RECEIPT, Installation, find_installation
+from bundler.errors import InputError, PartialError, UnknownNameError
+from bundler.installation import JOURNAL, RECEIPT, Installation, find_installation, waiting_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,20 +30,34 @@ def find_subjects(
     :param trust: what is asked of bundles.
     :raises UnknownNameError: there is none.
     :raises UntrustedError: a bundle isn't what is asked for.
+    :raises PartialError: an installation whose first unpack waits for volumes.
     :raises InputError: an installation whose first unpack is unfinished.
     """
+    for place in places or (Path(),):
+        _refuse_unfinished(place)
     if not places:
         return _find_here(trust)
-    for place in places:
-        if (place / JOURNAL).is_file() and not (place / RECEIPT).is_file():
-            raise InputError(
-                "a bundle is unpacked here in part; only a whole one can be looked at",
-                where=place,
-                hint=f"finish it: bundler unpack BUNDLE {place}",
-            )
     installations = [Installation(place) for place in places if (place / RECEIPT).is_file()]
     folders = [find_bundle(place) for place in places if not (place / RECEIPT).is_file()]
     return _open(folders, trust), installations
+
+
+def _refuse_unfinished(place: Path) -> None:
+    if not (place / JOURNAL).is_file() or (place / RECEIPT).is_file():
+        return
+    if waiting := waiting_of(place):
+        raise PartialError(
+            f"{waiting.bundle} is unpacked here in part; it waits for {len(waiting.volumes)} volume(s)",
+            where=place,
+            findings=waiting.volumes,
+            hint=f"insert the disk with {waiting.volumes[0]}: "
+            f"bundler unpack --partial DISK {shlex.quote(str(place))}",
+        )
+    raise InputError(
+        "a bundle is unpacked here in part; only a whole one can be looked at",
+        where=place,
+        hint=f"finish it: bundler unpack BUNDLE {shlex.quote(str(place))}",
+    )
 
 
 def _find_here(trust: Trust) -> tuple[list[Bundle], list[Installation]]:

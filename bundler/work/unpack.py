@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import __version__
-from bundler.errors import InputError, UnknownNameError
-from bundler.installation import HOME_VARIABLE, Installation, Receipt, UnpackedBundle, now, write_receipt
+from bundler.errors import InputError
+from bundler.installation import Installation, Receipt, UnpackedBundle, now, write_receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     from bundler.archive.bundle import Bundle
     from bundler.archive.unpack import Unpacked
@@ -33,70 +32,6 @@ class UnpackOptions:
     installer: InstallerWord = "auto"
     prune_store: bool = False
     reporter: Reporter
-
-
-def sort_places(places: Sequence[Path]) -> tuple[list[Path], Path | None]:
-    """Tell the bundle's folders from the destination.
-
-    A place is a bundle's folder, or a disk with one bundle directly below; the last one, where it is
-    neither, is the destination. Without a bundle the one that is here is meant.
-
-    :raises UnknownNameError: no bundle is there, or several are.
-    """
-    from bundler.archive.bundle import find_bundle, is_bundle
-
-    *first, last = places or (None,)
-    bundles = [place if is_bundle(place) else find_bundle(place) for place in first if place is not None]
-    destination = None
-    if last is not None:
-        below = last if is_bundle(last) else _bundle_below(last, bundles)
-        if below is None:
-            destination = last
-        else:
-            bundles.append(below)
-    if not bundles:
-        bundles = [_bundle_here(destination)]
-    return bundles, destination
-
-
-def _bundle_here(destination: Path | None) -> Path:
-    """Return the bundle that is meant where none is named.
-
-    :param destination: the only place that was named; whoever named it may have meant a bundle.
-    """
-    from bundler.archive.bundle import bundles_below, find_bundle
-
-    if destination is None:
-        return find_bundle()
-    if destination.is_dir() and len(bundles_below(destination)) > 1:
-        return find_bundle(destination)
-    try:
-        return find_bundle()
-    except UnknownNameError as problem:
-        raise UnknownNameError(
-            problem.what,
-            where=problem.where,
-            hint=f"{destination} is no bundle either, and was taken for the destination; {problem.hint}",
-        ) from None
-
-
-def _bundle_below(place: Path, bundles: Sequence[Path]) -> Path | None:
-    """Return the one bundle directly below a place that isn't among those already named."""
-    from bundler.archive.bundle import find_bundle
-
-    try:
-        found = find_bundle(place)
-    except UnknownNameError:
-        return None
-    return None if any(found.samefile(one) for one in bundles) else found
-
-
-def default_destination(bundle: Bundle) -> Path:
-    """Return ``BUNDLER_HOME``, else ``NAME-installed`` in the current folder."""
-    import os
-
-    home = os.environ.get(HOME_VARIABLE)
-    return Path(home) if home else Path(f"{bundle.name}-installed")
 
 
 def check(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bundler.archive.verify import Verified
 from bundler.common.progress import SILENT
 from bundler.errors import DamagedError
-from bundler.installation import ARTIFACTS
+from bundler.installation import ARTIFACTS, waiting_of
 from bundler.record import compare
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def verify_installation(
             hint=f"bundler unpack BUNDLE {root} writes missing and differing files again; where only --deep "
             "saw the difference, delete the file first",
         )
+    waiting = waiting_of(root)
     how = "every file's content against its sha256" if deep else "sizes and times against the receipt"
     return Verified(
         subject=str(root),
@@ -60,6 +61,7 @@ def verify_installation(
         bytes=sum(entry.size for entry in files) if deep else 0,
         checked=f"{how}; folders and links against the manifest"
         + ("; not the store, which was pruned" if pruned else ""),
+        waiting=waiting.volumes if waiting else (),
     )
 
 

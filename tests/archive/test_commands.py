@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from bundler.archive.writer import write_bundle
 from bundler.cli.main import bundler_command
-from bundler.errors import DamagedError, UnknownNameError
+from bundler.errors import DamagedError, MissingVolumeError, UnknownNameError
 from bundler.installation import Installation, Receipt, UnpackedBundle, write_receipt
 from bundler.work.verify import verify_installation
 from tests.archive.make import flip, make_tree, recipe_of, unpack
@@ -71,6 +71,22 @@ def test_verify_goes_on_after_the_first_damaged_subject(place: Path) -> None:
     assert not broken["ok"]
     assert any("data-00002" in finding for finding in broken["findings"])
     assert sound["ok"]
+
+
+def test_a_part_of_a_bundle_is_sound_as_far_as_it_is_here(place: Path) -> None:
+    """Some of the volumes: said, and a code of its own; none of them: nothing is sound."""
+    bundle = place / "bundle"
+    volumes = sorted(bundle.glob("data-*"))
+    volumes[1].unlink()
+    done = call("verify", "--partial", bundle)
+    assert done.exit_code == 7
+    assert f"sound as far as it's here: {len(volumes) - 1} of {len(volumes)} volumes" in done.stdout
+    assert volumes[1].name in done.stdout
+    for volume in volumes:
+        volume.unlink(missing_ok=True)
+    nothing = call("verify", "--partial", bundle)
+    assert isinstance(nothing.exception, MissingVolumeError)
+    assert "sound" not in nothing.stdout
 
 
 @pytest.mark.parametrize("harm", ["delete", "shorten", "touch", "relink", "none"])

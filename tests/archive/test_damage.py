@@ -13,6 +13,8 @@ from bundler.archive.bundle import Bundle
 from bundler.archive.verify import verify_bundle
 from bundler.archive.writer import write_bundle
 from bundler.errors import BundlerError, DamagedError, InputError, MissingVolumeError, PartialError
+from bundler.installation import waiting_of
+from bundler.work.subjects import find_subjects
 from tests.archive.make import flip, make_tree, recipe_of, snapshot, unpack
 
 if TYPE_CHECKING:
@@ -107,11 +109,19 @@ def test_disks_one_after_the_other(made: tuple[Path, Path], tmp_path: Path) -> N
         for volume in volumes[number::3]:
             shutil.copy(volume, disk)
         disks.append(disk)
-    for disk in disks[:2]:
-        with pytest.raises(PartialError, match=r"insert the disk with data-"):
+    left = [volume.name for volume in volumes]
+    for number, disk in enumerate(disks[:2]):
+        with pytest.raises(PartialError, match=r"insert the disk with data-") as partial:
             unpack(disk, tmp_path / "out", partial=True)
+        left = [name for name in left if not (disk / name).exists()]
+        assert list(partial.value.findings) == left, f"of disk {number} nothing is needed any more"
+        assert str(partial.value).splitlines()[-1].startswith("  next:  insert")
+        with pytest.raises(PartialError) as unfinished:
+            find_subjects([tmp_path / "out"])
+        assert list(unfinished.value.findings) == left
     unpack(disks[2], tmp_path / "out", partial=True)
     assert snapshot(tmp_path / "out") == snapshot(tree)
+    assert waiting_of(tmp_path / "out") is None
     unpack(disks, tmp_path / "together")
     assert snapshot(tmp_path / "together") == snapshot(tree)
 

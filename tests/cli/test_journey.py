@@ -43,8 +43,10 @@ def tree(root: Path, leave_out: tuple[str, ...] = (".bundler",)) -> dict[str, st
 
 
 def test_without_arguments_or_a_network(bundler: Bundler, bundle: Path) -> None:
-    """`bundler unpack && bundler inspect`, literally, from the folder that holds the bundle, cut off."""
+    """`bundler unpack && bundler inspect`, literally, where `bundler pack` left the bundle, cut off."""
     here = bundle.parent
+    (here / "bundles").mkdir()
+    bundle = bundle.rename(here / "bundles" / bundle.name)
     done = run_bundler("unpack", *NATIVE, cwd=here, prefix=CUT_OFF)
     assert done.returncode == 0, done.stderr
     installed = here / f"{bundle.name}-installed"
@@ -93,6 +95,7 @@ def test_disks_in_two_folders_and_in_turn(bundler: Bundler, bundle: Path, tmp_pa
     assert not (tmp_path / "in-turn").exists() or not any((tmp_path / "in-turn").iterdir())
     first = bundler("unpack", "--partial", bundle, tmp_path / "in-turn", "--no-install")
     assert first.returncode == 7, first.stderr
+    assert "error" not in first.stderr and "partial: unpacked what is here" in first.stderr
     assert volumes[-1].name in first.stderr
     served = bundler("serve", "-C", tmp_path / "in-turn", "--dry-run")
     assert served.returncode == 3, "an unfinished installation isn't served"

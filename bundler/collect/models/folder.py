@@ -6,9 +6,10 @@ import os
 import stat
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from bundler.archive.member import FileSource
+from bundler.collect.models.completeness import MEND
 from bundler.collect.models.listing import ListedFile, Listing, is_wanted, select
 from bundler.collect.models.source import JOBS
 from bundler.common.progress import SILENT
@@ -31,6 +32,7 @@ class FolderSource:
     folder: Path
     allow_pickle: bool = False
     origin: str = field(default="folder", init=False)
+    mend: ClassVar[str] = MEND
 
     @cached_property
     def listing(self) -> Listing:

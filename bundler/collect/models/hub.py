@@ -6,7 +6,7 @@ import re
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -53,6 +53,10 @@ class HubModel:
     place: HubSource
     allow_pickle: bool = False
     patience: Patience = HUB_PATIENCE
+    mend: ClassVar[str] = (
+        "these are the publisher's own files, and fetching them again mends nothing: "
+        "name another revision, or take the model's other hub"
+    )
 
     @property
     def origin(self) -> str:

@@ -1,12 +1,12 @@
 """Stands in for ``sglang.launch_server``: real HTTP, real signals, SGLang's log lines, failures on demand.
 
 ``STANDIN`` names what it does, words joined by commas:
-``slow`` (each stage takes a while), ``crash`` (ends while loading), ``hang`` (stays 503), ``silent`` (never
-opens its port), ``stubborn`` (a child in a session of its own ignores SIGTERM), ``dies`` (ends soon after it
-was ready), ``bare`` (a child without its environment ignores SIGTERM), ``ranked`` (a child with a rank's
-title), ``gibberish`` (answers with nothing), ``cold`` (the first chat takes long), ``mute`` (chats are never
-answered), ``short`` (long prompts are refused), ``fragile`` (ends at the first chat), ``stuck`` (a rank waits
-for another for ever, before the port is opened).
+``slow`` (each stage takes a while), ``crash`` (ends while loading), ``abrupt`` (so, amid a line), ``hang``
+(stays 503), ``silent`` (never opens its port), ``stubborn`` (a child in a session of its own ignores
+SIGTERM), ``dies`` (ends soon after it was ready), ``bare`` (a child without its environment ignores SIGTERM),
+``ranked`` (a child with a rank's title), ``gibberish`` (answers with nothing), ``cold`` (the first chat takes
+long), ``mute`` (chats are never answered), ``short`` (long prompts are refused), ``fragile`` (ends at the
+first chat), ``stuck`` (a rank waits for another for ever, before the port is opened).
 """
 
 import json
@@ -136,6 +136,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     stage("Init torch distributed begin.")
     stage("Load weight begin. avail mem=78.00 GB")
+    if "abrupt" in MODES:
+        print("Fatal Python error: Bus error", end="", flush=True)
+        os._exit(3)
     if "crash" in MODES:
         time.sleep(0.3)
         log("RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. Current value: 0")
