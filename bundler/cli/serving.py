@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bundler.installation import UNNAMED
+from bundler.serve.cluster import nodes_of
 from bundler.serve.launch import Wishes
 from bundler.serve.supervise import DEFAULT_TIMEOUT
 from bundler.work.serving import Choice
@@ -16,10 +19,29 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
+AUTO = "auto"
 WISHES = ("tp_size", "host", "port", "nnodes", "node_rank", "dist_init_addr", "keep_env", "extra")
 
 
-FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+class NodeCount(click.IntRange):
+    """How many nodes, or the word that leaves it to the launcher of the job."""
+
+    name = "number or auto"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number or the word."""
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
+def or_unnamed(context: click.Context, option: click.Parameter, place: Path | None) -> Path:
+    """Tell a folder that was named, which is absolute by now, from one that wasn't."""
+    return UNNAMED if place is None else place
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True, resolve_path=True)
 KEY_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -40,8 +62,8 @@ selection_options = option_group(
         "--installation",
         "start",
         type=FOLDER,
-        default=Path(),
-        help="The installation.  [default: here, above, directly below, $BUNDLER_HOME]",
+        callback=or_unnamed,
+        help="The installation.  [default: this bin/bundler's own, $BUNDLER_HOME, here, above, below]",
     ),
     click.option(
         "-e", "--env", "environment", metavar="NAME", help="The environment, where there are several."
@@ -58,7 +80,13 @@ launch_options = option_group(
     ),
     click.option("--host", help="0.0.0.0, or 127.0.0.1 for this host alone.  [default: the manifest's]"),
     click.option("--port", type=click.IntRange(1, 65535), help="[default: the manifest's, else 30000]"),
-    click.option("--nnodes", type=click.IntRange(min=1), default=1, show_default=True, help="Nodes."),
+    click.option(
+        "--nnodes",
+        type=NodeCount(),
+        default=1,
+        show_default=True,
+        help="Nodes; auto: as Slurm, Open MPI or torchrun says, the rank and the first address too.",
+    ),
     click.option("--node-rank", type=click.IntRange(min=0), default=0, help="This node's rank, from 0."),
     click.option("--dist-init-addr", metavar="HOST:PORT", help="The first node's address."),
     click.option(
@@ -78,7 +106,7 @@ start_options = option_group(
 )
 """``--no-doctor``, ``--timeout``."""
 one_server_options = option_group(
-    click.option("-C", "--installation", "begin", type=FOLDER, default=Path(), help="The installation."),
+    click.option("-C", "--installation", "begin", type=FOLDER, callback=or_unnamed, help="The installation."),
     click.option("--port", type=int, help="The server, where several run here."),
     click.option("--node-rank", type=int, help="The node, where several ranks run here."),
 )
@@ -94,7 +122,13 @@ def choice_of(options: Mapping[str, Any], key_file: Path | None = None, **more: 
     """Return what the selection and launch options name.
 
     :param key_file: the file with the key that the server is to ask its clients for.
+    :raises UsageError: the nodes are to be what a launcher of jobs says, and none does.
     """
-    wishes = Wishes(**{name: options[name] for name in WISHES}, key_file=key_file)
+    named = {name: options[name] for name in WISHES}
+    if named["nnodes"] == AUTO:
+        nodes = nodes_of(os.environ)
+        address = named["dist_init_addr"] or (nodes.first if nodes.nnodes > 1 else None)
+        named |= {"nnodes": nodes.nnodes, "node_rank": nodes.rank, "dist_init_addr": address}
+    wishes = Wishes(**named, key_file=key_file)
     names = ("start", "environment", "model", "python")
     return Choice(**{name: options[name] for name in names}, wishes=wishes, **more)

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
-from bundler.cli.progress import say
+from bundler.cli.progress import StageLine, say
 from bundler.cli.serve import require_fit
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options, start_options
 from bundler.errors import ServeError, UnknownNameError, UsageError
@@ -144,7 +144,7 @@ def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     refuse_second(opened.launch)
     if not options["no_doctor"]:
         require_fit(opened)
-    settings = WaitSettings(say, timeout=options["timeout"])
+    settings = WaitSettings(say, timeout=options["timeout"], count=StageLine())
     with supervised(opened.launch, opened.host, os.environ, settings, detach=True) as server:
         server.become_ready()
         answers = _ask(options, server.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bundler.environment_check import CheckResult
+
+
+MISSING = re.compile(r"cannot open shared object|undefined symbol")
 
 
 def run_check(
@@ -53,13 +57,22 @@ def _explained(result: CheckResult) -> CheckResult:
     return msgspec.structs.replace(result, cause=known.cause, fix=known.fix)
 
 
+def _decisive(said: Sequence[str]) -> str:
+    """Return the line of an exception that says what is missing; else its last.
+
+    sgl_kernel tries several of its libraries, and ends with the name of one that doesn't exist.
+    """
+    missing = [line.strip() for line in said if MISSING.search(line)]
+    return missing[-1] if missing else said[-1]
+
+
 def table(results: Sequence[CheckResult]) -> list[str]:
     """Return the results as lines of a table."""
     width = max(len(result.name) for result in results)
     lines: list[str] = []
     for one in results:
         said = one.seen.strip().splitlines() or [""]
-        shown = said[0] if one.passed else said[-1]
+        shown = said[0] if one.passed else _decisive(said)
         lines.append(f"{'ok  ' if one.passed else 'FAIL'} {one.name:<{width}}  {one.seconds:6.1f} s  {shown}")
         if one.cause:
             lines.append(f"     {'':<{width}}  cause: {one.cause}; fix: {one.fix}")

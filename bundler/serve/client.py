@@ -20,6 +20,10 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Without proxies: an air-gapped host's proxy variables would lead away from the host itself."""
 
 
+class NoAnswerError(ServeError):
+    """Nothing came back: the server isn't there, or went."""
+
+
 class Client:
     """A client of one server."""
 
@@ -55,7 +59,7 @@ class Client:
             raise ServeError("the server's answer is no JSON", where=request.full_url) from problem
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "reason", None) or problem
-            raise ServeError(
+            raise NoAnswerError(
                 f"no answer from the server: {reason}",
                 where=request.full_url,
                 hint="does it run? bundler status",

@@ -14,6 +14,7 @@ from bundler.host.needs import choose_tp_size
 from bundler.host.network import client_host, interface_towards, split_address
 from bundler.host.surroundings import SAFE_PATH, withheld
 from bundler.serve import flags
+from bundler.serve.environment_checks import can_write
 from bundler.serve.server_record import run_folder, secret_path, server_name
 from bundler.serve.sglang_versions import matching_variants, version_environment, version_flags
 
@@ -177,11 +178,12 @@ def build(
     address = flags.value_of("dist-init-addr", ours, users)
     _check_nodes(nnodes, rank, address)
     variables = driver | _variables(target, host, family, nnodes, address)
+    home = {} if base.get("HOME") and can_write(Path(base["HOME"])) is None else _own_home(target)
     return ServerLaunch(
         target=target,
         wishes=wishes,
         argv=(str(target.software.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
-        added={name: value for name, value in variables.items() if name not in base},
+        added={name: value for name, value in variables.items() if name not in base} | home,
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
         host=chosen("host", DEFAULT_HOST),
         port=port,
@@ -195,6 +197,14 @@ def build(
         activation={name: value for name, value in activation.items() if base.get(name) != value},
         withheld=out,
     )
+
+
+def _own_home(target: Served) -> dict[str, str]:
+    """Return a home in place of one that can't be written.
+
+    SGLang keeps there which GPUs reach each other, and without it gives up its own all-reduce.
+    """
+    return {"HOME": str(target.caches / "home")}
 
 
 def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:

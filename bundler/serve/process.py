@@ -37,12 +37,13 @@ GPU_SLACK = 256 * 2**20
 
 
 def start(
-    launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, detach: bool
+    launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, detach: bool, warms_up: bool = False
 ) -> tuple[ServerState, subprocess.Popen[bytes]]:
     """Start the server in a session of its own, its output in its log.
 
     :param base: the user's environment.
     :param detach: whether it outlives this command.
+    :param warms_up: whether this command asks it chats before it is ready.
     :raises ServeError: a server of this installation has that port, or the interpreter doesn't start.
     :raises UsageError: the API key can't be used.
     """
@@ -63,6 +64,8 @@ def start(
         first = FirstProcess(pid=process.pid, start=started_at(process.pid) or "", marker=marker)
         try:
             state = _state_of(launch, first, log, before, detach)
+            if warms_up:
+                state = msgspec.structs.replace(state, warmed_by=(os.getpid(), started_at(os.getpid()) or ""))
             write_state(folder, state)
         except BaseException:
             # Nobody would find it again.

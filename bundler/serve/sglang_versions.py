@@ -33,6 +33,10 @@ CACHES = {
 """Variables that name a cache, and its folder; kept between starts, so that the second compiles nothing."""
 
 
+NO_FUSION = "enforce-disable-flashinfer-allreduce-fusion"
+"""FlashInfer's fused all-reduce turns itself on, and hangs where NVLink multicast can't be used."""
+NO_FUSION_SINCE = ">=0.5.10.post1"
+"""The versions that have the flag; for those before a variable does it."""
 WITHOUT_NVCC = {"SGLANG_IS_FLASHINFER_AVAILABLE": "false", "SGLANG_ENABLE_JIT_DEEPGEMM": "false"}
 """What keeps the versions that can do without nvcc from calling it."""
 
@@ -44,10 +48,11 @@ def needs_nvcc(sglang: str | None) -> bool:
 
 def version_flags(sglang: str | None, family: str | None, facts: ModelFacts) -> dict[str, FlagValue]:
     """Return the flags that a version needs where neither manifest nor user names them."""
+    flags: dict[str, FlagValue] = {NO_FUSION: True} if version_in(sglang, NO_FUSION_SINCE) else {}
     if needs_nvcc(sglang):
-        return {}
+        return flags
     # "flashinfer" is the name under which this version calls sgl-kernel's own sampling.
-    flags: dict[str, FlagValue] = {"sampling-backend": "flashinfer"}
+    flags["sampling-backend"] = "flashinfer"
     if family is not None:
         flags["attention-backend"] = "fa3" if family == "hopper" and not facts.vision else "triton"
     return flags

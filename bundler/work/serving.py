@@ -15,7 +15,13 @@ from bundler.host.needs import Needs
 from bundler.host.surroundings import inherited
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
 from bundler.model import ModelFacts, ModelSpec
-from bundler.serve.environment_checks import check_openness, check_place, writable_folder
+from bundler.serve.environment_checks import (
+    check_home,
+    check_openness,
+    check_place,
+    check_speculation,
+    writable_folder,
+)
 from bundler.serve.launch import Served, Software, Wishes, build
 from bundler.workspace import Workspace, prefix_of
 
@@ -110,7 +116,9 @@ def findings_of(
     served = opened.launch.target.spec is not CHECKED_ALONE
     if served:
         findings.append(check_openness(opened.launch, key=key))
+        findings += check_speculation(opened.launch)
     if here:
+        findings += check_home(opened.launch)
         findings += check_place(opened.launch.target, opened.launch.environment(os.environ))
     if here and served:
         findings += _weights(opened, deep, reporter)
