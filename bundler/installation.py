@@ -29,7 +29,7 @@ import msgspec
 
 from bundler import manifest as manifests
 from bundler.common.broken import BROKEN_JSON
-from bundler.common.durable import read_plain, write_atomically
+from bundler.common.durable import holds_file, read_plain, write_atomically
 from bundler.errors import DamagedError, DestinationError, InputError, UnknownNameError
 from bundler.provenance import Provenance
 from bundler.store import MIRROR
@@ -226,10 +226,10 @@ def find_installation(start: Path) -> Installation:
     """
     start = start.absolute()
     for folder in (start, *start.parents):
-        if (folder / RECEIPT).is_file():
+        if holds_file(folder, RECEIPT):
             return Installation(folder)
     try:
-        below = [folder for folder in sorted(start.iterdir()) if (folder / RECEIPT).is_file()]
+        below = [folder for folder in sorted(start.iterdir()) if holds_file(folder, RECEIPT)]
     except OSError:
         below = []
     home = os.environ.get(HOME_VARIABLE)
@@ -242,7 +242,7 @@ def find_installation(start: Path) -> Installation:
             findings=[str(folder) for folder in below],
             hint=f"go into one of them: cd {shlex.quote(str(below[0]))}",
         )
-    if below or (home and (start / home / RECEIPT).is_file()):
+    if below or (home and holds_file(start / home, RECEIPT)):
         return Installation(below[0] if below else start / str(home))
     if (start / STATE).is_dir():
         return Installation(start)  # raises, and says how to finish it

@@ -89,6 +89,14 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
+def holds_file(folder: Path, name: str) -> bool:
+    """Tell whether a folder holds a file of a name; one that this user can't look into holds none."""
+    try:
+        return (folder / name).is_file()
+    except OSError:
+        return False
+
+
 def read_plain(path: Path, largest: int = 2**30) -> bytes:
     """Read a small file, and nothing else that may have its name: a FIFO would be waited for without end.
 
