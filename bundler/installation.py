@@ -30,7 +30,7 @@ import msgspec
 
 from bundler import manifest as manifests
 from bundler.common.broken import BROKEN_JSON
-from bundler.common.durable import read_plain, write_atomically
+from bundler.common.durable import holds_file, read_plain, write_atomically
 from bundler.errors import DamagedError, DestinationError, InputError, UnknownNameError
 from bundler.provenance import Provenance
 from bundler.store import MIRROR
@@ -234,10 +234,10 @@ def find_installation(start: Path = UNNAMED) -> Installation:
                 return _named_by(variable, Path(named).absolute())
     start = start.absolute()
     for folder in (start, *start.parents):
-        if (folder / RECEIPT).is_file():
+        if holds_file(folder, RECEIPT):
             return Installation(folder)
     try:
-        below = [folder for folder in sorted(start.iterdir()) if (folder / RECEIPT).is_file()]
+        below = [folder for folder in sorted(start.iterdir()) if holds_file(folder, RECEIPT)]
     except OSError:
         below = []
     if len(below) > 1:

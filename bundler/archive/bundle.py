@@ -14,7 +14,7 @@ from bundler.archive.media import PACK_JOURNAL
 from bundler.archive.parity_advice import has_parity, or_repair
 from bundler.archive.trust import ASK_NOTHING
 from bundler.archive.volume_reader import FileVolume
-from bundler.common.durable import read_plain
+from bundler.common.durable import holds_file, read_plain
 from bundler.errors import DamagedError, InputError, UnknownNameError
 from bundler.workspace import PACKED
 
@@ -167,7 +167,7 @@ def _find_volumes(volumes: Sequence[Volume], folders: Sequence[Path]) -> dict[st
 
 def is_bundle(folder: Path) -> bool:
     """Tell whether a folder holds a bundle, by its manifest and sums."""
-    return (folder / sums.MANIFEST).is_file() and (folder / sums.SUMS).is_file()
+    return holds_file(folder, sums.MANIFEST) and holds_file(folder, sums.SUMS)
 
 
 def find_bundle(start: Path | None = None) -> Path:

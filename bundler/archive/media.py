@@ -20,7 +20,8 @@ PARTIAL_SUFFIX = ".partial"
 PACK_JOURNAL = ".pack-journal"
 """The journal of a pack under way, in the first folder."""
 
-_SYSTEM = frozenset({"lost+found", ".Trash-0", ".Trashes", "System Volume Information", "$RECYCLE.BIN"})
+SYSTEM = frozenset({"lost+found", ".Trash-0", ".Trashes", "System Volume Information", "$RECYCLE.BIN"})
+"""Names of what file systems and desktops put on a disk by themselves."""
 _SPARE = 2**20
 
 
@@ -53,7 +54,7 @@ class Media:
         :raises DestinationError: naming some of them.
         """
         for folder in self.folders:
-            names = {child.name.removesuffix(PARTIAL_SUFFIX) for child in folder.iterdir()} - _SYSTEM
+            names = {child.name.removesuffix(PARTIAL_SUFFIX) for child in folder.iterdir()} - SYSTEM
             names -= {*known, *_listed(folder)}
             others = sorted(name for name in names if not _ours(name))
             if others:

@@ -10,8 +10,8 @@ import msgspec
 
 from bundler.archive import validate
 from bundler.common.broken import BROKEN_JSON
-from bundler.common.digest import sha256_of
 from bundler.common.durable import read_plain
+from bundler.common.progress import SILENT
 from bundler.common.threads import in_order
 from bundler.errors import BundlerError, DestinationError, PreflightError
 from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, Receipt, read_kept
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bundler.archive.bundle import Bundle
     from bundler.archive.target import Target
     from bundler.archive.unpack_state import UnpackState
+    from bundler.common.progress import Reporter
     from bundler.manifest import Manifest
 
 _SHOWN = 10
@@ -63,7 +64,9 @@ def check_place(bundle: Bundle, destination: Path) -> None:
         raise DestinationError("the destination is not a folder", where=destination, hint="name a new folder")
     if destination.is_dir() and not _is_ours(place):
         try:
-            others = sorted(child.name for child in destination.iterdir() if child.name not in _NOT_OTHERS)
+            # What stock tools took out of this bundle is adopted, file by file.
+            known = _NOT_OTHERS | {entry.path.partition("/")[0] for entry in bundle.manifest.tree}
+            others = sorted(child.name for child in destination.iterdir() if child.name not in known)
         except OSError as problem:
             raise PreflightError(
                 f"the destination can't be read: {problem.strerror}", where=destination
@@ -123,11 +126,14 @@ def check_case(manifest: Manifest, destination: Path, tells_case: Callable[[Path
         )
 
 
-def survey(bundle: Bundle, target: Target, state: UnpackState, threads: int) -> Survey:
+def survey(
+    bundle: Bundle, target: Target, state: UnpackState, threads: int, reporter: Reporter = SILENT
+) -> Survey:
     """Find which files are there already, whole.
 
     A file is believed without being read where its size and time are those of the journal or the receipt;
-    another one is hashed. A differing file may be replaced only where this content was unpacked there before:
+    another one is hashed, whoever put it there, and the journal
+    knows it from then on. A differing file may be replaced only where this content was unpacked there before:
     then it was damaged since.
 
     :raises DestinationError: a folder or a link of the tree can't be made because of what is there.
@@ -152,16 +158,19 @@ def survey(bundle: Bundle, target: Target, state: UnpackState, threads: int) -> 
         elif stat.S_ISDIR(there.st_mode) or (known is None and (entry.path, entry.sha256) not in promised):
             found.conflicts.append(entry.path)
 
-    def matches(item: tuple[int, int]) -> bool:
-        entry = bundle.manifest.tree[item[0]]
-        return sha256_of(target.open_file(entry.path)) == entry.sha256
+    tree = bundle.manifest.tree
+    with reporter.phase("compare", sum(tree[number].size for number, _ in doubtful)) as meter:
 
-    for (number, modified), same in in_order(matches, doubtful, threads, "compare"):
-        entry = bundle.manifest.tree[number]
-        if same:
-            found.kept[number] = modified
-        elif number not in state.placed and (entry.path, entry.sha256) not in promised:
-            found.conflicts.append(entry.path)
+        def adopt(item: tuple[int, int]) -> bool:
+            return target.adopt(tree[item[0]], meter.advance)
+
+        for (number, modified), same in in_order(adopt, doubtful, threads, "compare"):
+            entry = tree[number]
+            if same:
+                found.kept[number] = modified
+                state.note_adopted(number, modified)
+            elif number not in state.placed and (entry.path, entry.sha256) not in promised:
+                found.conflicts.append(entry.path)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -10,13 +11,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bundler.archive import tar
+from bundler.common.digest import sha256_of
 from bundler.common.durable import make_folder
 from bundler.common.units import size_text
 from bundler.errors import DestinationError, PreflightError
 from bundler.installation import PARTIAL, STATE, refuse_planted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bundler.manifest import Entry
@@ -84,6 +86,22 @@ class Target:
         parent, _, name = path.rpartition("/")
         with self._folder(parent) as folder:
             return os.open(name, os.O_RDONLY | _FILE, dir_fd=folder)
+
+    def adopt(self, entry: Entry, advance: Callable[[int], None]) -> bool:
+        """Tell whether a file that is there has its entry's content; then it is durable and has its mode.
+
+        :param advance: called with the bytes that were read.
+        """
+        file = self.open_file(entry.path)
+        try:
+            if sha256_of(os.dup(file), advance) != entry.sha256:
+                return False
+            with contextlib.suppress(PermissionError):  # another user's
+                os.fchmod(file, entry.mode)
+            os.fsync(file)
+            return True
+        finally:
+            os.close(file)
 
     def make_folder(self, path: str) -> None:
         """Make a folder whose parent is there, or keep the one that is; its name is made durable.

@@ -112,7 +112,7 @@ class _Unpack:
 
     def run(self, reporter: Reporter) -> Unpacked:
         """Unpack what isn't there yet."""
-        found = survey.survey(self._bundle, self._target, self._state, self._threads)
+        found = survey.survey(self._bundle, self._target, self._state, self._threads, reporter)
         survey.refuse_conflicts(found.conflicts, self._target.root)
         needed = self._state.prepare(found.kept)
         missing = self._state.bytes_missing()

@@ -74,6 +74,10 @@ class UnpackState:
             and self._target.partial_status(entry) is None
         )
 
+    def note_adopted(self, number: int, modified: int) -> None:
+        """Journal a file that was there, whole and durable: the next run needn't read it again."""
+        self._journal.append(UnpackRecord(files=((number, modified),)))
+
     def prepare(self, kept: Mapping[int, int]) -> list[int]:
         """Take over what is there, and return the frames that are needed yet.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bundler.archive import frames, sums
 from bundler.archive.damage import Damage
+from bundler.archive.media import SYSTEM
 from bundler.archive.parity_advice import parity_names
 from bundler.archive.parity_prospect import prospect
 from bundler.archive.volume_check import check_volumes
@@ -45,6 +46,8 @@ class Verified:
     """Volumes that weren't there, in a partial check; of an installation, those that an unpack waits for."""
     volumes: int = 0
     """Of a bundle: its volumes, here or not."""
+    strangers: tuple[str, ...] = ()
+    """Of a bundle: what lies in its folders and isn't the bundle's, a line each."""
     provenance: Provenance | None = None
     """Of a bundle: what is known of who made it."""
 
@@ -93,6 +96,7 @@ def _verify(bundle: Bundle, threads: int, partial: bool, reporter: Reporter) -> 
         "BLAKE3; tar headers against the manifest; every file's content against its sha256",
         waiting=tuple(bundle.missing),
         volumes=len(bundle.manifest.volumes),
+        strangers=tuple(_strangers(bundle)),
         provenance=bundle.provenance,
     )
 
@@ -114,9 +118,13 @@ def _check_sums(bundle: Bundle) -> Iterator[str]:
             yield f"{sums.SUMS} lists {name}, which the manifest doesn't"
         for folder in bundle.folders:
             yield from _check_small(folder / name, digest)
+
+
+def _strangers(bundle: Bundle) -> Iterator[str]:
+    """Name what lies in the bundle's folders and isn't its own: nobody vouches for it, nothing reads it."""
     for folder in bundle.folders:
-        for name in sorted(child.name for child in folder.iterdir() if child.is_file()):
-            if name not in bundle.sums and name not in sums.UNLISTED:
+        for name in sorted({child.name for child in folder.iterdir()} - SYSTEM - sums.UNLISTED):
+            if name not in bundle.sums:
                 yield f"{name} is not listed in {sums.SUMS} ({folder})"
 
 

@@ -87,6 +87,9 @@ def bundler_command() -> None:
 
 def run(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit: every error is one message and a stable exit code."""
+    # Installers and libraries make files by the umask: a hardened host's would close the installation to the
+    # user that serves, and one of 000 open it to all. What is secret is made with a mode of its own.
+    os.umask(0o022)
     try:
         outcome = bundler_command.main(args=arguments, prog_name="bundler", standalone_mode=False)
         # A command that ends by click's Exit gives its code here; all others give nothing.

@@ -117,7 +117,7 @@ def _rendered(kind: str | None, inventory: Inventory, verified: Verified | Bundl
 
 
 def _check_place(target: str, bundle: Bundle) -> None:
-    """Refuse a place inside the bundle: a file there that the sums don't list makes ``verify`` fail.
+    """Refuse a place inside the bundle: ``verify`` warns of a file there that the sums don't list.
 
     :raises UsageError: it is one.
     """

@@ -16,7 +16,7 @@ from bundler.cli.trust import trust_options
 from bundler.errors import BundlerError, PartialError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bundler.archive.bundle import Bundle
     from bundler.archive.trust import Trust
@@ -94,6 +94,10 @@ def _run(name: str, check: Callable[[], Verified]) -> tuple[dict[str, Any], Bund
     return {"ok": True, **msgspec.to_builtins(verified)}, None, _text(verified)
 
 
+def _short(lines: Sequence[str], most: int = 10) -> list[str]:
+    return list(lines) if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more"]
+
+
 def _text(verified: Verified) -> str:
     from bundler.common.units import size_text
 
@@ -106,6 +110,7 @@ def _text(verified: Verified) -> str:
     if verified.provenance is not None:
         lines.append(f"  signature: {verified.provenance.text}")
         lines.append(f"  sha256 of SHA256SUMS: {verified.provenance.sums_sha256}")
+    lines += [f"  warning: {stranger}" for stranger in _short(verified.strangers)]
     if verified.waiting:
         word = (
             "not here, not checked" if verified.volumes else "another bundle is here in part, and waits for"

@@ -89,6 +89,28 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
+def open_to_all(top: Path) -> None:
+    """Let all read what is below a folder, and run what its owner may run; only the owner may write.
+
+    What belongs to another user stays as it is.
+    """
+    for folder, _, names in os.walk(top):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):  # noqa: PTH118
+            before = os.lstat(path).st_mode
+            wanted = (before | 0o444 | (0o111 if before & 0o100 else 0)) & ~0o022
+            if wanted != before and not stat.S_ISLNK(before):
+                with contextlib.suppress(PermissionError):
+                    os.chmod(path, stat.S_IMODE(wanted))  # noqa: PTH101
+
+
+def holds_file(folder: Path, name: str) -> bool:
+    """Tell whether a folder holds a file of a name; one that this user can't look into holds none."""
+    try:
+        return (folder / name).is_file()
+    except OSError:
+        return False
+
+
 def read_plain(path: Path, largest: int = 2**30) -> bytes:
     """Read a small file, and nothing else that may have its name: a FIFO would be waited for without end.
 

@@ -83,8 +83,7 @@ def write_state(folder: Path, state: ServerState) -> None:
     """Record a server. The file is for the user alone: the command line may name secrets."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{state.name}.json"
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
-    path.chmod(0o600)
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n", 0o600)
 
 
 def secret_path(folder: Path, port: int) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bundler.common.durable import sync_file_system
+from bundler.common.durable import open_to_all, sync_file_system
 from bundler.errors import DestinationError, InstallError
 from bundler.installation import STATE, Installation, InstalledEnvironment, now, refuse_planted, write_receipt
 from bundler.store import MIRROR, Store
@@ -56,6 +56,9 @@ def install_environments(
         for one in environments
     ]
     write_launchers(installation.root, installation.environments)
+    for one in environments:
+        # Installers keep modes of their own: rattler's records are for the owner alone.
+        open_to_all(installation.prefix(one.name))
     _make_durable([installation.root, *(installation.prefix(one.name) for one in environments)])
     return _rewrite_receipt(installation, without={one.name for one in environments}, added=done)
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
-from bundler.archive.bundle import Bundle
+from bundler.archive.bundle import Bundle, find_bundle
 from bundler.archive.verify import verify_bundle
 from bundler.archive.writer import write_bundle
+from bundler.cli.main import bundler_command
 from bundler.errors import BundlerError, DamagedError, InputError, MissingVolumeError, PartialError
-from bundler.installation import waiting_of
+from bundler.installation import find_installation, waiting_of
 from bundler.work.subjects import find_subjects
 from tests.archive.make import flip, make_tree, recipe_of, snapshot, unpack
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +180,38 @@ def test_headers_that_lie_are_found(made: tuple[Path, Path], tmp_path: Path) -> 
         verify(bundle)
 
 
-def test_a_file_nobody_listed_is_named(bundle: Path) -> None:
-    """What the sums don't vouch for has no place in a bundle."""
+def test_strangers_beside_the_volumes_are_named(bundle: Path) -> None:
+    """What the sums don't vouch for is no damage: nothing reads it."""
     (bundle / "extra.sh").write_text("#!/bin/sh\n")
-    with pytest.raises(DamagedError, match=r"extra\.sh is not listed"):
-        verify(bundle)
+    (bundle / "._data-00001.tar.zst").write_bytes(b"\0")
+    (bundle / "folder").mkdir()
+    (bundle / "lost+found").mkdir()
+    (bundle / "broken").symlink_to("nowhere")
+    with Bundle.open([bundle]) as opened:
+        strangers = verify_bundle(opened).strangers
+    names = ("._data-00001.tar.zst", "broken", "extra.sh", "folder")
+    assert strangers == tuple(f"{name} is not listed in SHA256SUMS ({bundle})" for name in names)
+    done = CliRunner().invoke(bundler_command, ["verify", str(bundle)])
+    assert done.exit_code == 0
+    assert "warning: extra.sh is not listed" in done.stdout
+
+
+def test_a_folder_that_can_not_be_read_hides_nothing(made: tuple[Path, Path]) -> None:
+    """``lost+found`` beside the bundle, seen by another user than root; an installation is found so, too."""
+    with TemporaryDirectory() as name:
+        disk = Path(name)
+        shutil.copytree(made[1], disk / "bundle")
+        (disk / "installed/.bundler").mkdir(parents=True)
+        (disk / "installed/.bundler/receipt.json").write_text("{}")
+        (disk / "lost+found").mkdir(mode=0)
+        disk.chmod(0o755)
+        before = os.geteuid()
+        try:
+            os.seteuid(before or 65534)
+            assert find_bundle(disk) == disk / "bundle"
+            assert find_installation(disk).root == disk / "installed"
+        finally:
+            os.seteuid(before)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

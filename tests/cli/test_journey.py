@@ -64,6 +64,21 @@ def test_without_arguments_or_a_network(bundler: Bundler, bundle: Path) -> None:
     assert bundler("verify", bundle).returncode == 0
 
 
+@pytest.mark.parametrize("umask", ["077", "000"])
+def test_the_umask_decides_nothing(bundle: Path, tmp_path: Path, umask: str) -> None:
+    """All may read the installation, its owner alone may write to it; installers' caches are their own."""
+    enter = ("sh", "-c", f'umask {umask}; exec "$@"', "sh")
+    done = run_bundler("unpack", *NATIVE, bundle, tmp_path / "to", cwd=tmp_path, prefix=enter)
+    assert done.returncode == 0, done.stderr
+    modes = {
+        path: path.lstat().st_mode & 0o777
+        for path in (tmp_path / "to").rglob("*")
+        if not path.is_symlink() and "cache" not in path.parts
+    }
+    assert {f"{path}: {mode:o}" for path, mode in modes.items() if mode & 0o022 or not mode & 0o004} == set()
+    assert {f"{path}: {mode:o}" for path, mode in modes.items() if path.is_dir() and mode != 0o755} == set()
+
+
 def test_stock_tools_give_the_same_tree(bundler: Bundler, bundle: Path, tmp_path: Path) -> None:
     """`sha256sum -c` and `cat | zstd -d | tar x` against `unpack --no-install`, hash for hash."""
     for tool in ("sha256sum", "zstd", "tar"):

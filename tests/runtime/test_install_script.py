@@ -283,6 +283,14 @@ def test_further_disks_and_options_come_before_the_destination(real_bundle: Path
     ]
 
 
+def test_the_umask_decides_nothing(real_bundle: Path, tmp_path: Path) -> None:
+    closed = ["sh", "-c", 'umask 077; exec sh "$@"', "sh"]
+    assert install(closed, real_bundle, "--runtime-only", tmp_path / "d").returncode == 0
+    seen = [path for path in (tmp_path / "d").rglob("*") if not path.is_symlink()]
+    assert (tmp_path / "d/bin/bundler") in seen
+    assert [path for path in seen if path.stat().st_mode & 0o044 != 0o044] == []
+
+
 def test_an_interrupted_run_is_done_again(real_bundle: Path, tmp_path: Path) -> None:
     dest = tmp_path / "d"
     words = (["sh"], real_bundle, "--runtime-only", dest)

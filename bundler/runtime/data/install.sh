@@ -8,6 +8,8 @@
 # Before it runs, verify it by hand: it can't vouch for itself. What it does vouch for, where the host has a file
 # of allowed signers, is that nothing else of the disk is used before the signature over SHA256SUMS is checked.
 set -eu
+# A hardened host's umask would close the runtime to the user that serves.
+umask 022
 LC_ALL=C
 export LC_ALL
 unset CDPATH PYTHONHOME PYTHONPATH || true
