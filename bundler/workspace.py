@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import tomli
 
 from bundler.errors import InputError, UnknownNameError
 from bundler.lockfile import (
@@ -325,8 +326,8 @@ def _absent(root: Path, name: str) -> InputError:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except tomli.TOMLDecodeError as problem:
         raise InputError(f"pixi.toml is broken TOML: {problem}", where=path) from problem
     except UnicodeDecodeError as problem:
         raise InputError(f"pixi.toml is not UTF-8: {problem}", where=path) from problem

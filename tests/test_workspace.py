@@ -136,7 +136,7 @@ def test_real_lock_has_the_packages_that_were_solved() -> None:
         name: tuple(sum(a.kind == kind for a in one.artifacts) for kind in ("conda", "wheel"))
         for name, one in Workspace.load(PROJECT).environments.items()
     }
-    assert counts == {"default": (60, 162), "cu128": (60, 162), "bundler": (25, 36)}
+    assert counts == {"default": (60, 162), "cu128": (60, 162), "bundler": (25, 37)}
 
 
 def test_real_lock_and_manifest_agree() -> None:
@@ -399,3 +399,13 @@ def test_reading_needs_none_of_the_online_sides_libraries() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True)
     assert ended.stdout == "222\n", ended.stderr
+
+
+def test_a_manifest_in_toml_11_is_read(tmp_path: Path) -> None:
+    spread = MANIFEST.replace('"serve", "cu126"], no', '"serve", "cu126"],\n  no').replace(
+        "no-default-feature = true }", "no-default-feature = true,\n}"
+    )
+    assert spread != MANIFEST
+    (tmp_path / "pixi.toml").write_text(spread)
+    (tmp_path / "pixi.lock").write_text(LOCK_7)
+    assert Workspace.load(tmp_path).environment("cu126").name == "default"

@@ -53,6 +53,7 @@ NEEDED = (
     "packaging",
     "psutil",
     "pynvml",
+    "tomli",
     "tqdm",
     "yaml",
     "zstandard",

@@ -47,7 +47,7 @@ RUNTIME = EnvironmentWish(
     conda=("python",),
     wheels=(
         *("blake3", "click", "conda-pack", "httpx2", "msgspec", "nvidia-ml-py"),
-        *("packaging", "psutil", "py-rattler", "pyyaml", "tqdm", "uv", "zstandard"),
+        *("packaging", "psutil", "py-rattler", "pyyaml", "tomli", "tqdm", "uv", "zstandard"),
     ),
 )
 """What bundler itself needs on a host without Python: what ``install.sh`` brings there."""

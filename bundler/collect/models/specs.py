@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import tomli
 
 import bundler
 from bundler.collect.models.folder import FolderSource
@@ -165,13 +165,13 @@ def load_spec(path: Path) -> ModelSpec:
         its key.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomli.loads(path.read_text("utf-8"))
     except OSError as problem:
         raise InputError(f"can't read the model manifest: {problem.strerror}", where=path) from problem
     except UnicodeDecodeError as problem:
         what = f"the model manifest is not UTF-8 (byte {problem.start})"
         raise InputError(what, where=path, hint="save it as UTF-8") from problem
-    except tomllib.TOMLDecodeError as problem:
+    except tomli.TOMLDecodeError as problem:
         what = f"the model manifest is not TOML: {problem}"
         raise InputError(what, where=path, hint="mend that line") from problem
     unusable = "the model manifest can't be used"
