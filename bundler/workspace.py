@@ -15,13 +15,13 @@ from bundler.lockfile import (
     LockDocument,
     LockEnvironment,
     LockPackage,
-    LockPlatform,
     Refusal,
     artifact_or_refusal,
     glibc_of_depends,
     glibc_of_wheel,
     read_lock,
 )
+from bundler.platforms import PLATFORM, usable_platforms
 from bundler.stack import CUDNN, Stack
 
 if TYPE_CHECKING:
@@ -29,15 +29,11 @@ if TYPE_CHECKING:
 
     from bundler.artifact import Artifact
 
-PLATFORM = "linux-64"
-"""The platform that bundles are for, as conda names it."""
 OWN_ENVIRONMENT = "bundler"
 """The environment that bundler itself travels in."""
 _SHIPPED = "_workspace"
 """The package's folder that a wheel of bundler brings its own pixi.toml and pixi.lock in."""
 MANIFEST, LOCK = "pixi.toml", "pixi.lock"
-HOST_PACKAGES = frozenset({"__unix", "__linux", "__glibc", "__archspec", "__cuda"})
-"""Virtual packages that a GPU host has; a platform that asks for another one isn't its platform."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,8 @@ class EnvironmentLock:
     """The package indexes the environment's wheels were looked up in."""
     virtual_packages: tuple[str, ...] = ()
     """What the platform was locked for (``__glibc=2.28``)."""
+    other_platforms: tuple[str, ...] = ()
+    """The lock's further platforms that a GPU host fits, in the order in which pixi would take them."""
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
 
@@ -186,9 +184,9 @@ class Workspace:
         aliases: tuple[str, ...],
         packages: Mapping[str, list[LockPackage]],
     ) -> EnvironmentLock:
-        platform = self._platform_of(locked)
+        platforms = usable_platforms(self.lock, locked, self.manifest)
         channels = tuple(channel.url for channel in locked.channels)
-        if platform is None:
+        if not platforms:
             others = ", ".join(locked.packages) or "no platform"
             refusal = Refusal(
                 "platform",
@@ -197,6 +195,7 @@ class Workspace:
                 f"add {PLATFORM} to the platforms in pixi.toml and lock again",
             )
             return EnvironmentLock(name, aliases, PLATFORM, (), (refusal,), channels, locked.indexes)
+        platform, *others_here = platforms
         chosen = [self._resolve(selector, packages) for selector in locked.packages[platform.name]]
         carried = [artifact_or_refusal(package, PLATFORM) for package in chosen]
         artifacts = [artifact for artifact, _ in carried if artifact]
@@ -204,6 +203,7 @@ class Workspace:
             name=name,
             aliases=aliases,
             platform=platform.name,
+            other_platforms=tuple(one.name for one in others_here),
             artifacts=tuple(sorted(artifacts, key=lambda one: one.kind)),
             refusals=(*(refusal for _, refusal in carried if refusal), *_clashes(artifacts)),
             channels=channels,
@@ -211,16 +211,6 @@ class Workspace:
             virtual_packages=platform.virtual_packages,
             glibc=_newest_glibc(chosen),
         )
-
-    def _platform_of(self, locked: LockEnvironment) -> LockPlatform | None:
-        """Return the platform that pixi takes on a GPU host: the first declared one that fits it."""
-        declared = [platform.name for platform in self.lock.platforms]
-        order = sorted(locked.packages, key=lambda name: declared.index(name) if name in declared else -1)
-        for platform in map(self.lock.platform, order):
-            wanted = {re.split(r"[ =<>!~]", package)[0] for package in platform.virtual_packages}
-            if (platform.subdir or platform.name) == PLATFORM and wanted <= HOST_PACKAGES:
-                return platform
-        return None
 
     def _resolve(self, selector: LockPackage, packages: Mapping[str, list[LockPackage]]) -> LockPackage:
         for package in packages.get(selector.location, ()):

@@ -254,6 +254,35 @@ def test_version_7_platforms_have_free_names(tmp_path: Path) -> None:
     assert "__cuda=12.8" in environment.virtual_packages
 
 
+RICH = '{ name = "gpu", platform = "linux-64", cuda = "12" }'
+NEWER = '{ name = "new", platform = "linux-64", cuda = "13" }'
+
+
+@pytest.mark.parametrize(
+    ("declared", "taken", "others"),
+    [
+        (f'{RICH}, "linux-64", {NEWER}', "p1", ("linux-64", "p2")),
+        (f'"linux-64", {NEWER}, {RICH}', "linux-64", ("p2", "p1")),
+        (f'{NEWER}, {RICH}, "linux-64"', "p2", ("p1", "linux-64")),
+    ],
+)
+def test_of_several_platforms_the_manifests_first_is_taken(
+    tmp_path: Path, declared: str, taken: str, others: tuple[str, ...]
+) -> None:
+    rich = "".join(
+        f"- name: {name}\n  subdir: linux-64\n  virtual-packages:\n  - __cuda={cuda}\n  - __glibc=2.28\n"
+        for name, cuda in (("p1", 12), ("p2", 13))
+    )
+    lock = LOCK_7.replace("environments:\n", f"{rich}environments:\n", 1)
+    lock = lock.replace("      linux-64:\n", "      p2: []\n      p1: []\n      linux-64:\n", 1)
+    write(tmp_path, lock)
+    manifest = MANIFEST.replace('platforms = ["linux-64"]', f"platforms = [{declared}]")
+    (tmp_path / "pixi.toml").write_text(manifest)
+    environment = Workspace.load(tmp_path).environment("default")
+    assert (environment.platform, environment.other_platforms) == (taken, others)
+    assert bool(environment.artifacts) == (taken == "linux-64")
+
+
 def test_everything_that_cannot_be_carried_is_named_at_once(tmp_path: Path) -> None:
     lock = lock_of(
         f"pypi: {HOST}/s/sdisty-1.0.tar.gz\nname: sdisty\nversion: '1.0'\nsha256: {SHA}",

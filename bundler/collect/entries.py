@@ -15,7 +15,7 @@ import msgspec
 from bundler import manifest as manifests
 from bundler.archive.member import FileSource, Member
 from bundler.errors import DamagedError, FetchError
-from bundler.workspace import LOCK, MANIFEST, PLATFORM
+from bundler.workspace import LOCK, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ def environment_entry(
     return manifests.Environment(
         name=environment.name,
         aliases=environment.aliases,
-        platform=PLATFORM,
+        platform=environment.platform,
         cuda=stack.cuda,
         python=stack.python,
         sglang=stack.sglang,
