@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bundler.lockfile import LockDocument, LockEnvironment, LockPlatform
 
@@ -26,7 +26,7 @@ def usable_platforms(
     usable = [
         platform
         for platform in map(lock.platform, environment.packages)
-        if subdir_of(platform) == PLATFORM and set(_virtual(platform)) <= HOST_PACKAGES
+        if subdir_of(platform) == PLATFORM and set(_versions(platform.virtual_packages)) <= HOST_PACKAGES
     ]
     declared = [platform.name for platform in lock.platforms]
     order = [*_declared_order(lock.platforms, manifest), *declared]
@@ -36,6 +36,11 @@ def usable_platforms(
 def subdir_of(platform: LockPlatform) -> str:
     """Return conda's folder for a platform: version 6 has no other name for it."""
     return platform.subdir or platform.name
+
+
+def cuda_of(virtual_packages: Iterable[str]) -> str | None:
+    """Return the CUDA version that a platform's virtual packages ask of the host: ``12``."""
+    return _versions(virtual_packages).get("__cuda") or None
 
 
 def _declared_order(platforms: Sequence[LockPlatform], manifest: Mapping[str, Any]) -> list[str]:
@@ -72,10 +77,10 @@ def _entries(manifest: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]
 
 
 def _described(platform: LockPlatform) -> dict[str, str]:
-    return {"subdir": subdir_of(platform)} | _virtual(platform)
+    return {"subdir": subdir_of(platform)} | _versions(platform.virtual_packages)
 
 
-def _virtual(platform: LockPlatform) -> dict[str, str]:
-    """Return a platform's virtual packages with their versions: ``__cuda=12`` is ``{"__cuda": "12"}``."""
-    parts = (re.split(r"[ =<>!~]+", package) for package in platform.virtual_packages)
+def _versions(virtual_packages: Iterable[str]) -> dict[str, str]:
+    """Return virtual packages with their versions: ``__cuda=12`` is ``{"__cuda": "12"}``."""
+    parts = (re.split(r"[ =<>!~]+", package) for package in virtual_packages)
     return {words[0]: words[1] if len(words) > 1 else "" for words in parts}
