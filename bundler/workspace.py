@@ -33,6 +33,8 @@ OWN_ENVIRONMENT = "bundler"
 """The environment that bundler itself travels in."""
 _SHIPPED = "_workspace"
 """The package's folder that a wheel of bundler brings its own pixi.toml and pixi.lock in."""
+CUDA_PACKAGES = frozenset({"cuda-version", "cudatoolkit"})
+"""Conda's packages whose version is CUDA's own."""
 MANIFEST, LOCK = "pixi.toml", "pixi.lock"
 
 
@@ -57,6 +59,8 @@ class EnvironmentLock:
     """What the platform was locked for (``__glibc=2.28``)."""
     other_platforms: tuple[str, ...] = ()
     """The lock's further platforms that a GPU host fits, in the order in which pixi would take them."""
+    least_cuda: str | None = None
+    """The newest CUDA that its conda records ask of the driver (``__cuda >=12``)."""
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
 
@@ -78,12 +82,18 @@ class EnvironmentLock:
         )
 
     def _cuda(self, torch: str) -> str | None:
-        """Return the CUDA version in torch's local part, or in the name of a conda build of it."""
+        """Return the CUDA version in torch's local part or in the name of a conda build of it.
+
+        Else that of conda's CUDA packages, or the least that a package asks of the driver.
+        """
         builds = [one.build for one in self.artifacts if one.kind == "conda" and one.name == "pytorch"]
         for text in [torch.partition("+")[2], *builds]:
             if match := re.match(r"cu(?:da)?(\d+)(\d)(?!\d)", text):
                 return f"{match[1]}.{match[2]}"
-        return None
+        toolkits = (
+            one.version for one in self.artifacts if one.kind == "conda" and one.name in CUDA_PACKAGES
+        )
+        return next((".".join(version.split(".")[:2]) for version in toolkits), self.least_cuda)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +219,7 @@ class Workspace:
             channels=channels,
             indexes=locked.indexes,
             virtual_packages=platform.virtual_packages,
+            least_cuda=_least_cuda(chosen),
             glibc=_newest_glibc(chosen),
         )
 
@@ -291,6 +302,12 @@ def _clashes(artifacts: Iterable[Artifact]) -> list[Refusal]:
                 )
             )
     return found
+
+
+def _least_cuda(packages: Iterable[LockPackage]) -> str | None:
+    asked = (re.match(r"__cuda\s*>=\s*(\d+(?:\.\d+)?)", line) for one in packages for line in one.depends)
+    versions = [match[1] for match in asked if match]
+    return max(versions, key=lambda text: [int(part) for part in text.split(".")], default=None)
 
 
 def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:

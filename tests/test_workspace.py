@@ -438,3 +438,18 @@ def test_a_manifest_in_toml_11_is_read(tmp_path: Path) -> None:
     (tmp_path / "pixi.toml").write_text(spread)
     (tmp_path / "pixi.lock").write_text(LOCK_7)
     assert Workspace.load(tmp_path).environment("cu126").name == "default"
+
+
+@pytest.mark.parametrize(
+    ("package", "depends", "cuda"),
+    [
+        ("cuda-version-12.9-h1_3", "a", "12.9"),
+        ("cudatoolkit-11.8.0-h1_13", "a", "11.8"),
+        ("jaxlib-0.4.1-cuda_0", "__cuda >=9\n  - __cuda >=12.4", "12.4"),
+        ("jaxlib-0.4.1-cpu_0", "__glibc >=2.17", None),
+    ],
+)
+def test_cuda_is_known_without_torch(tmp_path: Path, package: str, depends: str, cuda: str | None) -> None:
+    address = f"conda: {CHANNEL}/linux-64/{package}.conda"
+    lock = lock_of(f"{address}\nsha256: {SHA}\ndepends:\n- {depends.replace(chr(10) + '  ', chr(10))}")
+    assert Workspace.load(write(tmp_path, lock)).environment("default").stack.cuda == cuda
