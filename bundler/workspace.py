@@ -206,6 +206,24 @@ class Workspace:
             )
             return EnvironmentLock(name, aliases, PLATFORM, (), (refusal,), channels, locked.indexes)
         platform, *others_here = platforms
+        if not locked.packages[platform.name]:
+            filled = [one for one, other in self.lock.environments.items() if any(other.packages.values())]
+            refusal = Refusal(
+                "platform",
+                f"the environment {name}",
+                f"has no packages; there are: {', '.join(filled) or 'none'}",
+                "name another with --env",
+            )
+            return EnvironmentLock(
+                name,
+                aliases,
+                platform.name,
+                (),
+                (refusal,),
+                channels,
+                locked.indexes,
+                other_platforms=tuple(one.name for one in others_here),
+            )
         chosen = [self._resolve(selector, packages) for selector in locked.packages[platform.name]]
         carried = [artifact_or_refusal(package, PLATFORM) for package in chosen]
         artifacts = [artifact for artifact, _ in carried if artifact]

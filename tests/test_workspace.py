@@ -453,3 +453,12 @@ def test_cuda_is_known_without_torch(tmp_path: Path, package: str, depends: str,
     address = f"conda: {CHANNEL}/linux-64/{package}.conda"
     lock = lock_of(f"{address}\nsha256: {SHA}\ndepends:\n- {depends.replace(chr(10) + '  ', chr(10))}")
     assert Workspace.load(write(tmp_path, lock)).environment("default").stack.cuda == cuda
+
+
+def test_an_environment_without_packages_says_which_have_some(tmp_path: Path) -> None:
+    empty = "environments:\n  bare:\n    channels: []\n    packages:\n      linux-64: []\n"
+    workspace = Workspace.load(write(tmp_path, LOCK_7.replace("environments:\n", empty, 1)))
+    with pytest.raises(InputError) as caught:
+        workspace.check_carriable(["bare"])
+    assert "has no packages; there are: default" in caught.value.findings[0]
+    workspace.check_carriable(["default"])
