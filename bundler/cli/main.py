@@ -102,7 +102,7 @@ def run(arguments: list[str] | None = None) -> Any:
     except SystemExit:
         if sys.stdout is output:
             raise
-        # click puts another stream in its place, and ends, where the reader of an answer went away (`bundler inspect | head`).
+        # click puts another stream in its place, and ends, where an answer's reader went away.
         # Nothing is wrong with that: the work never waits for who hears of it.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -35,11 +35,12 @@ def start(folder: Path, *words: object, output: int = subprocess.PIPE) -> subpro
 
 
 def test_told_to_end(tmp_path: Path) -> None:
-    words = ("unpack", little(tmp_path, 200_000_000), tmp_path / "to", "--no-install", "--skip-preflight")
+    words = ("unpack", little(tmp_path, 250_000_000), tmp_path / "to", "--no-install", "--skip-preflight")
     process = start(tmp_path, *words, "--threads", "1")
     assert process.stderr is not None
     assert process.stderr.readline().startswith("unpacking little")
-    while not (tmp_path / "to/.bundler/partial/large").exists():
+    journal = tmp_path / "to/.bundler/journal"
+    while not journal.exists() or b'"frames"' not in journal.read_bytes():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
