@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 
+OVERRIDE_CUDA = "CONDA_OVERRIDE_CUDA"
 LOCK_FILE = ".bundler-install.lock"
 SCRATCH = ".bundler-install-"
 
@@ -38,7 +40,7 @@ KEPT_VARIABLES = frozenset(
         *("PATH", "TMPDIR", "TEMP", "TMP", "USER", "LOGNAME", "SHELL"),
         *("LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "COLUMNS", "LINES"),
         *("NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"),
-        *("RUST_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS"),
+        *(OVERRIDE_CUDA, "RUST_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS"),
     }
 )
 """All that an installer sees of the caller's variables, besides ``LC_*``: neither configuration nor proxies,
@@ -111,6 +113,22 @@ def clean_environment(base: Mapping[str, str], home: Path) -> dict[str, str]:
     kept = {key: value for key, value in base.items() if key in KEPT_VARIABLES or key.startswith("LC_")}
     kept.setdefault("PATH", os.defpath)
     return kept | {"HOME": str(home), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+
+
+def cuda_override(environments: Sequence[EnvironmentLock], base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that names the CUDA version an installer is to take for the host's.
+
+    A rehearsal's host may have no GPU, and what the lock's platform was solved for is known, or what torch
+    was built for: so records that want ``__cuda`` install there, too. The caller's own word goes before; a
+    host's driver is doctor's to judge.
+    """
+    if word := base.get(OVERRIDE_CUDA):
+        return {OVERRIDE_CUDA: word}
+    for package in (one for environment in environments for one in environment.virtual_packages):
+        if found := re.fullmatch(r"__cuda\s*[=><~]*\s*(\d+(?:\.\d+)*).*", package):
+            return {OVERRIDE_CUDA: found[1]}
+    built = next((one.stack.cuda for one in environments if one.stack.cuda), None)
+    return {OVERRIDE_CUDA: built} if built else {}
 
 
 @contextmanager

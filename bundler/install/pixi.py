@@ -20,6 +20,7 @@ from bundler.install.folder_channel import seed
 from bundler.install.installer import (
     Caches,
     clean_environment,
+    cuda_override,
     one_at_a_time,
     require_artifacts,
     scratch_folder,
@@ -159,6 +160,7 @@ class PixiInstaller:
             configuration = home / "config.toml"
             configuration.write_text(configuration_text(mirror.prefixes(artifacts, store)))
             variables = self._environment(caches, home, configuration)
+            variables |= cuda_override(environments, os.environ)
             ended = run(self._command(root, names), variables, root, meter, held=held)
             if ended.code != 0:
                 damaged = damaged_of(ended, artifacts, store)
