@@ -23,6 +23,7 @@ import os
 import shlex
 import stat
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -38,7 +39,6 @@ from bundler.workspace import prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from bundler.manifest import Environment, Manifest, Model
 
@@ -57,6 +57,11 @@ WEIGHTS = "weights"
 
 HOME_VARIABLE = "BUNDLER_HOME"
 """The variable that names the installation, which an installation's own ``bin/bundler`` sets."""
+
+OWN_VARIABLE = "BUNDLER_INSTALLATION"
+"""The variable by which an installation's own ``bin/bundler`` says whose it is."""
+UNNAMED = Path()
+"""Stands for a folder that nobody named; one that was is absolute."""
 
 RESERVED = frozenset({STATE, ".pixi", "bin", "runtime"})
 """First path components that a bundle's tree must not hold: the installation makes them itself."""
@@ -213,17 +218,20 @@ def _choose(
     raise UnknownNameError(what, where=root, hint=hint)
 
 
-def find_installation(start: Path) -> Installation:
-    """Return the installation that a command without a name means.
+def find_installation(start: Path = UNNAMED) -> Installation:
+    """Return the installation that a command means.
 
-    The first of these places that holds any: ``start``, its parents from the nearest on, its direct
-    subfolders, ``$BUNDLER_HOME``. Among several subfolders it is the one that ``BUNDLER_HOME`` names, which
-    an installation's own ``bin/bundler`` sets.
+    Where one is named: ``start``, its parents from the nearest on, or the one directly below it. Else the one
+    whose own ``bin/bundler`` was called, then that of ``$BUNDLER_HOME``, then the one here, above or below.
 
-    :param start: usually the current directory.
+    :param start: the folder that was named on the command line.
     :raises UnknownNameError: there is none, or a place holds several.
-    :raises InputError: an unpack into ``start`` wasn't finished.
+    :raises InputError: an unpack into it wasn't finished.
     """
+    if start == UNNAMED:
+        for variable in (OWN_VARIABLE, HOME_VARIABLE):
+            if named := os.environ.get(variable):
+                return _named_by(variable, Path(named).absolute())
     start = start.absolute()
     for folder in (start, *start.parents):
         if holds_file(folder, RECEIPT):
@@ -232,25 +240,31 @@ def find_installation(start: Path) -> Installation:
         below = [folder for folder in sorted(start.iterdir()) if holds_file(folder, RECEIPT)]
     except OSError:
         below = []
-    home = os.environ.get(HOME_VARIABLE)
-    if len(below) > 1 and home:
-        below = [folder for folder in below if folder.resolve() == (start / home).resolve()] or below
     if len(below) > 1:
         raise UnknownNameError(
             "which installation? there are several here",
             where=start,
             findings=[str(folder) for folder in below],
-            hint=f"go into one of them: cd {shlex.quote(str(below[0]))}",
+            hint=f"name one: -C {shlex.quote(str(below[0]))}, or call its own bin/bundler",
         )
-    if below or (home and holds_file(start / home, RECEIPT)):
-        return Installation(below[0] if below else start / str(home))
-    if (start / STATE).is_dir():
-        return Installation(start)  # raises, and says how to finish it
+    if below or (start / STATE).is_dir():
+        # One that isn't finished raises, and says how to finish it.
+        return Installation(below[0] if below else start)
     raise UnknownNameError(
-        "no installation here, above or directly below"
-        + (f", nor at BUNDLER_HOME={home}" if home else ", and BUNDLER_HOME isn't set"),
+        f"no installation here, above or directly below, and {HOME_VARIABLE} isn't asked or isn't set",
         where=start,
         hint="unpack a bundle first: bundler unpack",
+    )
+
+
+def _named_by(variable: str, folder: Path) -> Installation:
+    """Return the installation that a variable names: nothing that lies about is taken in its place."""
+    if (folder / STATE).is_dir():
+        return Installation(folder)
+    raise UnknownNameError(
+        f"{variable} doesn't name an installation",
+        where=folder,
+        hint=f"name another with -C, unset {variable}, or unpack a bundle there",
     )
 
 

@@ -113,6 +113,7 @@ class Environment(_Part, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     """Other words for it: the features it is made of."""
     platform: str = "linux-64"
+    """The platform's name in the lock."""
     cuda: str | None = None
     """The CUDA version its torch was built for: ``12.8``."""
     python: str | None = None

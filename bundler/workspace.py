@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import tomli
 
 from bundler.errors import InputError, UnknownNameError
 from bundler.lockfile import (
     LockDocument,
     LockEnvironment,
     LockPackage,
-    LockPlatform,
     Refusal,
     artifact_or_refusal,
     glibc_of_depends,
     glibc_of_wheel,
     read_lock,
 )
+from bundler.platforms import PLATFORM, usable_platforms
 from bundler.stack import CUDNN, Stack
 
 if TYPE_CHECKING:
@@ -28,17 +29,15 @@ if TYPE_CHECKING:
 
     from bundler.artifact import Artifact
 
-PLATFORM = "linux-64"
-"""The platform that bundles are for, as conda names it."""
 OWN_ENVIRONMENT = "bundler"
 """The environment that bundler itself travels in."""
 _SHIPPED = "_workspace"
 """The package's folder that a wheel of bundler brings its own pixi.toml and pixi.lock in."""
 PACKED = "bundles"
 """The folder of a workspace that ``pack`` writes bundles to."""
+CUDA_PACKAGES = frozenset({"cuda-version", "cudatoolkit"})
+"""Conda's packages whose version is CUDA's own."""
 MANIFEST, LOCK = "pixi.toml", "pixi.lock"
-HOST_PACKAGES = frozenset({"__unix", "__linux", "__glibc", "__archspec", "__cuda"})
-"""Virtual packages that a GPU host has; a platform that asks for another one isn't its platform."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,10 @@ class EnvironmentLock:
     """The package indexes the environment's wheels were looked up in."""
     virtual_packages: tuple[str, ...] = ()
     """What the platform was locked for (``__glibc=2.28``)."""
+    other_platforms: tuple[str, ...] = ()
+    """The lock's further platforms that a GPU host fits, in the order in which pixi would take them."""
+    least_cuda: str | None = None
+    """The newest CUDA that its conda records ask of the driver (``__cuda >=12``)."""
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
 
@@ -81,12 +84,18 @@ class EnvironmentLock:
         )
 
     def _cuda(self, torch: str) -> str | None:
-        """Return the CUDA version in torch's local part, or in the name of a conda build of it."""
+        """Return the CUDA version in torch's local part or in the name of a conda build of it.
+
+        Else that of conda's CUDA packages, or the least that a package asks of the driver.
+        """
         builds = [one.build for one in self.artifacts if one.kind == "conda" and one.name == "pytorch"]
         for text in [torch.partition("+")[2], *builds]:
             if match := re.match(r"cu(?:da)?(\d+)(\d)(?!\d)", text):
                 return f"{match[1]}.{match[2]}"
-        return None
+        toolkits = (
+            one.version for one in self.artifacts if one.kind == "conda" and one.name in CUDA_PACKAGES
+        )
+        return next((".".join(version.split(".")[:2]) for version in toolkits), self.least_cuda)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +196,9 @@ class Workspace:
         aliases: tuple[str, ...],
         packages: Mapping[str, list[LockPackage]],
     ) -> EnvironmentLock:
-        platform = self._platform_of(locked)
+        platforms = usable_platforms(self.lock, locked, self.manifest)
         channels = tuple(channel.url for channel in locked.channels)
-        if platform is None:
+        if not platforms:
             others = ", ".join(locked.packages) or "no platform"
             refusal = Refusal(
                 "platform",
@@ -198,6 +207,25 @@ class Workspace:
                 f"add {PLATFORM} to the platforms in pixi.toml and lock again",
             )
             return EnvironmentLock(name, aliases, PLATFORM, (), (refusal,), channels, locked.indexes)
+        platform, *others_here = platforms
+        if not locked.packages[platform.name]:
+            filled = [one for one, other in self.lock.environments.items() if any(other.packages.values())]
+            refusal = Refusal(
+                "platform",
+                f"the environment {name}",
+                f"has no packages; there are: {', '.join(filled) or 'none'}",
+                "name another with --env",
+            )
+            return EnvironmentLock(
+                name,
+                aliases,
+                platform.name,
+                (),
+                (refusal,),
+                channels,
+                locked.indexes,
+                other_platforms=tuple(one.name for one in others_here),
+            )
         chosen = [self._resolve(selector, packages) for selector in locked.packages[platform.name]]
         carried = [artifact_or_refusal(package, PLATFORM) for package in chosen]
         artifacts = [artifact for artifact, _ in carried if artifact]
@@ -205,23 +233,15 @@ class Workspace:
             name=name,
             aliases=aliases,
             platform=platform.name,
+            other_platforms=tuple(one.name for one in others_here),
             artifacts=tuple(sorted(artifacts, key=lambda one: one.kind)),
             refusals=(*(refusal for _, refusal in carried if refusal), *_clashes(artifacts)),
             channels=channels,
             indexes=locked.indexes,
             virtual_packages=platform.virtual_packages,
+            least_cuda=_least_cuda(chosen),
             glibc=_newest_glibc(chosen),
         )
-
-    def _platform_of(self, locked: LockEnvironment) -> LockPlatform | None:
-        """Return the platform that pixi takes on a GPU host: the first declared one that fits it."""
-        declared = [platform.name for platform in self.lock.platforms]
-        order = sorted(locked.packages, key=lambda name: declared.index(name) if name in declared else -1)
-        for platform in map(self.lock.platform, order):
-            wanted = {re.split(r"[ =<>!~]", package)[0] for package in platform.virtual_packages}
-            if (platform.subdir or platform.name) == PLATFORM and wanted <= HOST_PACKAGES:
-                return platform
-        return None
 
     def _resolve(self, selector: LockPackage, packages: Mapping[str, list[LockPackage]]) -> LockPackage:
         for package in packages.get(selector.location, ()):
@@ -304,6 +324,12 @@ def _clashes(artifacts: Iterable[Artifact]) -> list[Refusal]:
     return found
 
 
+def _least_cuda(packages: Iterable[LockPackage]) -> str | None:
+    asked = (re.match(r"__cuda\s*>=\s*(\d+(?:\.\d+)?)", line) for one in packages for line in one.depends)
+    versions = [match[1] for match in asked if match]
+    return max(versions, key=lambda text: [int(part) for part in text.split(".")], default=None)
+
+
 def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:
     found = [
         glibc_of_depends(package.depends) if package.conda else glibc_of_wheel(package.location)
@@ -327,8 +353,8 @@ def _absent(root: Path, name: str) -> InputError:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except tomli.TOMLDecodeError as problem:
         raise InputError(f"pixi.toml is broken TOML: {problem}", where=path) from problem
     except UnicodeDecodeError as problem:
         raise InputError(f"pixi.toml is not UTF-8: {problem}", where=path) from problem

@@ -136,7 +136,7 @@ def test_real_lock_has_the_packages_that_were_solved() -> None:
         name: tuple(sum(a.kind == kind for a in one.artifacts) for kind in ("conda", "wheel"))
         for name, one in Workspace.load(PROJECT).environments.items()
     }
-    assert counts == {"default": (60, 162), "cu128": (60, 162), "bundler": (25, 36)}
+    assert counts == {"default": (60, 162), "cu128": (60, 162), "bundler": (25, 38)}
 
 
 def test_real_lock_and_manifest_agree() -> None:
@@ -252,6 +252,35 @@ def test_version_7_platforms_have_free_names(tmp_path: Path) -> None:
     assert environment.platform == "gpu"
     assert len(environment.artifacts) == 4
     assert "__cuda=12.8" in environment.virtual_packages
+
+
+RICH = '{ name = "gpu", platform = "linux-64", cuda = "12" }'
+NEWER = '{ name = "new", platform = "linux-64", cuda = "13" }'
+
+
+@pytest.mark.parametrize(
+    ("declared", "taken", "others"),
+    [
+        (f'{RICH}, "linux-64", {NEWER}', "p1", ("linux-64", "p2")),
+        (f'"linux-64", {NEWER}, {RICH}', "linux-64", ("p2", "p1")),
+        (f'{NEWER}, {RICH}, "linux-64"', "p2", ("p1", "linux-64")),
+    ],
+)
+def test_of_several_platforms_the_manifests_first_is_taken(
+    tmp_path: Path, declared: str, taken: str, others: tuple[str, ...]
+) -> None:
+    rich = "".join(
+        f"- name: {name}\n  subdir: linux-64\n  virtual-packages:\n  - __cuda={cuda}\n  - __glibc=2.28\n"
+        for name, cuda in (("p1", 12), ("p2", 13))
+    )
+    lock = LOCK_7.replace("environments:\n", f"{rich}environments:\n", 1)
+    lock = lock.replace("      linux-64:\n", "      p2: []\n      p1: []\n      linux-64:\n", 1)
+    write(tmp_path, lock)
+    manifest = MANIFEST.replace('platforms = ["linux-64"]', f"platforms = [{declared}]")
+    (tmp_path / "pixi.toml").write_text(manifest)
+    environment = Workspace.load(tmp_path).environment("default")
+    assert (environment.platform, environment.other_platforms) == (taken, others)
+    assert bool(environment.artifacts) == (taken == "linux-64")
 
 
 def test_everything_that_cannot_be_carried_is_named_at_once(tmp_path: Path) -> None:
@@ -399,3 +428,37 @@ def test_reading_needs_none_of_the_online_sides_libraries() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True)
     assert ended.stdout == "222\n", ended.stderr
+
+
+def test_a_manifest_in_toml_11_is_read(tmp_path: Path) -> None:
+    spread = MANIFEST.replace('"serve", "cu126"], no', '"serve", "cu126"],\n  no').replace(
+        "no-default-feature = true }", "no-default-feature = true,\n}"
+    )
+    assert spread != MANIFEST
+    (tmp_path / "pixi.toml").write_text(spread)
+    (tmp_path / "pixi.lock").write_text(LOCK_7)
+    assert Workspace.load(tmp_path).environment("cu126").name == "default"
+
+
+@pytest.mark.parametrize(
+    ("package", "depends", "cuda"),
+    [
+        ("cuda-version-12.9-h1_3", "a", "12.9"),
+        ("cudatoolkit-11.8.0-h1_13", "a", "11.8"),
+        ("jaxlib-0.4.1-cuda_0", "__cuda >=9\n  - __cuda >=12.4", "12.4"),
+        ("jaxlib-0.4.1-cpu_0", "__glibc >=2.17", None),
+    ],
+)
+def test_cuda_is_known_without_torch(tmp_path: Path, package: str, depends: str, cuda: str | None) -> None:
+    address = f"conda: {CHANNEL}/linux-64/{package}.conda"
+    lock = lock_of(f"{address}\nsha256: {SHA}\ndepends:\n- {depends.replace(chr(10) + '  ', chr(10))}")
+    assert Workspace.load(write(tmp_path, lock)).environment("default").stack.cuda == cuda
+
+
+def test_an_environment_without_packages_says_which_have_some(tmp_path: Path) -> None:
+    empty = "environments:\n  bare:\n    channels: []\n    packages:\n      linux-64: []\n"
+    workspace = Workspace.load(write(tmp_path, LOCK_7.replace("environments:\n", empty, 1)))
+    with pytest.raises(InputError) as caught:
+        workspace.check_carriable(["bare"])
+    assert "has no packages; there are: default" in caught.value.findings[0]
+    workspace.check_carriable(["default"])

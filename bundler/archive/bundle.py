@@ -173,12 +173,17 @@ def is_bundle(folder: Path) -> bool:
 def find_bundle(start: Path | None = None) -> Path:
     """Return the folder of the one bundle that is meant.
 
-    That is ``start`` or the one of its direct subfolders that is a bundle; without ``start``, the same for
-    the current folder and what ``pack`` wrote to ``bundles`` in it, and then the
-    folder that ``BUNDLER_BUNDLE`` names.
+    That is ``start`` or the one of its direct subfolders that is a bundle; without ``start``, the folder that
+    ``BUNDLER_BUNDLE`` names, and only where it isn't set the same for the current folder and what ``pack``
+    wrote to ``bundles`` in it.
 
     :raises UnknownNameError: none is there, or several are, which it names.
     """
+    named = os.environ.get(BUNDLE_VARIABLE)
+    if start is None and named:
+        if is_bundle(Path(named)):
+            return Path(named)
+        raise UnknownNameError(f"${BUNDLE_VARIABLE} doesn't name a bundle", where=named)
     place = start if start is not None else Path.cwd()
     if is_bundle(place):
         return place
@@ -187,11 +192,6 @@ def find_bundle(start: Path | None = None) -> Path:
         found += bundles_below(place / PACKED)
     if len(found) == 1:
         return found[0]
-    named = os.environ.get(BUNDLE_VARIABLE)
-    if start is None and named:
-        if is_bundle(Path(named)):
-            return Path(named)
-        raise UnknownNameError(f"${BUNDLE_VARIABLE} doesn't name a bundle", where=named)
     if found:
         raise UnknownNameError(
             "several bundles are here: " + ", ".join(folder.name for folder in found),

@@ -27,7 +27,7 @@ IMPORTS = ("torch", "sglang", "sgl_kernel")
 def check_command(as_json: bool, timeout: float, **options: Any) -> None:
     """Import torch and sglang, compile a kernel and reduce over the GPUs, as the server would."""
     opened = open_choice(Choice(**options, model_optional=True))
-    software = opened.target.software
+    software = opened.launch.target.software
     named: tuple[str, ...] = ()
     if opened.installation and software.environment:
         named = opened.installation.environments[software.environment].imports

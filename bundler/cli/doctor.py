@@ -11,7 +11,7 @@ import msgspec
 
 from bundler.cli.options import json_option
 from bundler.cli.progress import reporter
-from bundler.cli.serving import choice_of, launch_options, selection_options
+from bundler.cli.serving import choice_of, key_option, launch_options, selection_options
 from bundler.errors import DoctorError, UnknownNameError, UsageError, WarningsError
 from bundler.host.facts import HostFacts, describe, read_target
 from bundler.host.finding import Finding, good, table, worst
@@ -42,9 +42,7 @@ OWN = frozenset({"port", "GPU memory", "occupied GPUs"})
     type=click.Path(path_type=Path, exists=True),
     help="Compare with a bundle, not an installation.",
 )
-@click.option(
-    "--api-key-file", type=click.Path(path_type=Path, dir_okay=False), help="The key that clients must give."
-)
+@key_option()
 @launch_options
 def doctor_command(**options: Any) -> None:
     """Compare this host with what the model and the environment need.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.options import installer_option
-from bundler.cli.progress import reporter
+from bundler.cli.progress import reporter, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,8 @@ def install_command(
     from bundler.installation import Installation, find_installation
     from bundler.work.install import install_environments, remove_store
 
-    found = Installation(destination) if destination else find_installation(Path())
+    found = Installation(destination) if destination else find_installation()
+    say(f"installation: {found.root}")
     shown = reporter()
     wanted = names or tuple(found.environments)
     if wanted:

@@ -44,6 +44,10 @@ def _environment_line(one: PlannedEnvironment) -> str:
     unknown = sum(artifact.size is None for artifact in one.artifacts)
     size = size_text(known) + (f" and {unknown} of unknown size" if unknown else "")
     counts = f"{one.count('conda')} conda packages, {one.count('wheel')} wheels"
+    if one.other_platforms:
+        words.append(
+            f"for the platform {one.platform}, pixi.toml's first (not {', '.join(one.other_platforms)})"
+        )
     return f"environment {one.name}{alias}: {counts}, {size}" + (f"; {', '.join(words)}" if words else "")
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from bundler.common.progress import Meter, Reporter
 
+STAGE_INTERVAL = 60.0
+"""Seconds until a stage that stays is told a second time where lines can't be written over."""
 LINE_INTERVAL = 10.0
 """Seconds between two plain lines of one phase."""
 
@@ -30,7 +32,9 @@ def say(line: str, *, result: bool = False) -> None:
     """
     stream = sys.stdout if result else sys.stderr
     with _unheard(stream):
-        print(line, file=stream, flush=True)
+        # Beside a line that counts in place, or a bar: above it.
+        tqdm.write(line, file=stream)
+        stream.flush()
 
 
 @contextmanager
@@ -106,6 +110,43 @@ class BarReporter:
         """Print a line."""
         with _unheard(sys.stderr):
             tqdm.write(line, file=sys.stderr)
+
+
+class StageLine:
+    """What is being waited for: one line that counts in place on a terminal, elsewhere one now and then."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._stage, self._pause, self._due = "", STAGE_INTERVAL, 0.0
+
+    def __call__(self, stage: str, line: str) -> None:
+        """Show the line of a stage; both empty where nothing is waited for any more."""
+        with _unheard(sys.stderr):
+            if sys.stderr.isatty() and _columns():
+                self._show(line)
+            elif stage:
+                self._print_rarely(stage, line)
+
+    def _show(self, line: str) -> None:
+        if self._bar is None and line:
+            self._bar = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, file=sys.stderr)
+        if self._bar is not None and line:
+            self._bar.set_description_str(line)
+        elif self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _print_rarely(self, stage: str, line: str) -> None:
+        """Print a stage's first line, and then after a minute, two, four and so on."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._pause = stage, STAGE_INTERVAL
+        elif now < self._due:
+            return
+        else:
+            self._pause *= 2
+        self._due = now + self._pause
+        say(line)
 
 
 class LineMeter:

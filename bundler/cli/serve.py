@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,29 +13,39 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
-from bundler.cli.progress import reporter, say
-from bundler.cli.serving import choice_of, launch_options, selection_options
+from bundler.cli.progress import StageLine, reporter, say
+from bundler.cli.serving import (
+    choice_of,
+    key_option,
+    launch_options,
+    one_server_options,
+    selection_options,
+    start_options,
+)
 from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
 from bundler.serve.environment_checks import check_openness
 from bundler.serve.failures import diagnose
-from bundler.serve.process import GRACE, read_key, refuse_second, start, stop
+from bundler.serve.flags import parse, value_of
+from bundler.serve.process import GRACE, read_key, refuse_second, stop
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readiness import health
 from bundler.serve.server_record import ServerState, choose, run_folder, servers
-from bundler.serve.supervise import DEFAULT_TIMEOUT, WaitSettings, supervised
+from bundler.serve.supervise import WaitSettings, supervised
+from bundler.serve.warmup import WarmUp
 from bundler.work.serving import findings_of, open_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bundler.serve.launch import ServerLaunch
-    from bundler.serve.process import Server
     from bundler.work.serving import Opened
 
 POLL = 0.3
+KNOWN = ("ready", "warming up", "ended")
+"""What a server does where its log need not be asked."""
 
 
 @click.command("serve")
@@ -42,20 +53,14 @@ POLL = 0.3
 @click.option("--dry-run", is_flag=True, help="Print the command as one would type it; a workspace will do.")
 @click.option("--detach", is_flag=True, help="Return once the server is ready, and leave it running.")
 @click.option("--no-wait", is_flag=True, help="With --detach: return at once.")
-@click.option("--no-doctor", is_flag=True, help="Start whatever the checks would say.")
+@click.option("--no-warm-up", is_flag=True, help="Ready without first chats: the first user waits for them.")
+@start_options
 @click.option("--quiet", is_flag=True, help="Don't show the server's log.")
 @click.option("--no-read-ahead", is_flag=True, help="Don't read the weights into the page cache meanwhile.")
-@click.option(
-    "--timeout", type=float, default=DEFAULT_TIMEOUT, show_default=True, help="Seconds until ready."
-)
-@click.option(
-    "--api-key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="A file with the key that clients must give; readable by its owner alone.",
-)
+@key_option("A file with the key that clients must give; readable by its owner alone.")
 @launch_options
 def serve_command(**options: Any) -> None:
-    """Launch the tensor-parallel SGLang server: doctor first, ready by /health, ended as a whole."""
+    """Launch the tensor-parallel SGLang server: doctor first, ready when it is warm, ended as a whole."""
     dry_run, key_file, detach = options["dry_run"], options["api_key_file"], options["detach"]
     key = read_key(key_file) if key_file and not dry_run else ""
     opened = open_choice(choice_of(options, key_file if key else None, dry_run=dry_run))
@@ -64,6 +69,7 @@ def serve_command(**options: Any) -> None:
         click.echo(launch.shown())
         show_kept(launch)
         return
+    say(f"installation: {launch.target.root}")
     refuse_second(launch)
     if options["no_doctor"]:
         say("\n".join(table([check_openness(launch)])))
@@ -71,17 +77,24 @@ def serve_command(**options: Any) -> None:
         require_fit(opened)
     show_kept(launch)
 
-    def begin() -> Server:
-        return start(launch, opened.host, os.environ, detach=detach)
+    asked = not (options["no_warm_up"] or options["no_wait"]) and launch.node_rank == 0
+    given = key or value_of("api-key", {}, parse(launch.argv))
+    warm_up = WarmUp(launch.target.spec.smoke, given) if asked else None
 
     def echo(line: str) -> None:
         # SGLang logs its flags.
         say(line.replace(key, "***") if key else line, result=True)
 
     settings = WaitSettings(
-        say, None if detach or options["quiet"] else echo, options["timeout"], not options["no_read_ahead"]
+        say,
+        timeout=options["timeout"],
+        read_ahead=not options["no_read_ahead"],
+        count=StageLine(),
+        warm_up=warm_up,
     )
-    with supervised(begin, launch, settings, foreground=not detach) as server:
+    if not (detach or options["quiet"]):
+        settings = replace(settings, echo=echo)
+    with supervised(launch, opened.host, os.environ, settings, detach=detach) as server:
         say(f"{launch.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
         if not (detach and options["no_wait"]):
             server.become_ready()
@@ -117,16 +130,6 @@ def require_fit(opened: Opened) -> None:
     if warned:
         say("\n".join(table(warned)))
     say(f"doctor: {len(findings)} checks, {count_text(len(warned))}")
-
-
-def one_server_options(command: Any) -> Any:
-    """``-C``, ``--port``, ``--node-rank``: which server is meant."""
-    folder = click.Path(path_type=Path, file_okay=False, exists=True)
-    command = click.option("--node-rank", type=int, help="The node, where several ranks run here.")(command)
-    command = click.option("--port", type=int, help="The server, where several run here.")(command)
-    return click.option(
-        "-C", "--installation", "begin", type=folder, default=Path(), help="The installation."
-    )(command)
 
 
 @click.command("status")
@@ -193,7 +196,9 @@ def _follow(tail: LogTail, state: ServerState) -> None:
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds to finish requests.")
 def stop_command(begin: Path, port: int | None, node_rank: int | None, every: bool, grace: float) -> None:
     """End the server and every process of it; say whether the GPUs' memory came back."""
-    folder = run_folder(find_installation(begin).root)
+    root = find_installation(begin).root
+    say(f"installation: {root}")
+    folder = run_folder(root)
     found = servers(folder) if every else [choose(folder, port, node_rank)]
     if not found:
         raise NotRunningError("no server of this installation runs", where=folder)
@@ -222,7 +227,7 @@ def _wait(folder: Path, port: int | None, node_rank: int | None, seconds: float)
         if seen and not any(one.running for one in states):
             raise _gone(states, folder)
         seen = seen or bool(states)
-        if states and all(health(one.url) == "ready" for one in states):
+        if states and all(health(one.url) == "ready" and not one.warming for one in states):
             return
         time.sleep(POLL)
     raise ServeError(f"not ready after {seconds:.0f} s", where=folder, hint="see: bundler logs")
@@ -237,7 +242,9 @@ def _record(state: ServerState) -> dict[str, Any]:
         for line in LogTail(Path(state.log)).drain():
             progress.see(line, 0.0)
     lost = state.lost if running else []
-    doing = f"{progress.stage} {progress.detail}".strip() if answer not in ("ready", "ended") else answer
+    if answer == "ready" and state.warming:
+        answer = "warming up"
+    doing = f"{progress.stage} {progress.detail}".strip() if answer not in KNOWN else answer
     uptime = round(time.time() - state.started, 1) if running else None
     if lost:
         doing = f"lost {', '.join(lost)}"

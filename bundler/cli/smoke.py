@@ -11,21 +11,20 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
-from bundler.cli.progress import say
+from bundler.cli.progress import StageLine, say
 from bundler.cli.serve import require_fit
-from bundler.cli.serving import choice_of, launch_options, selection_options
+from bundler.cli.serving import choice_of, key_option, launch_options, selection_options, start_options
 from bundler.errors import ServeError, UnknownNameError, UsageError
 from bundler.installation import find_installation
 from bundler.model import Smoke
 from bundler.serve.client import Client
-from bundler.serve.process import refuse_second, start
+from bundler.serve.process import refuse_second
 from bundler.serve.server_record import run_folder, servers
 from bundler.serve.smoke import SmokeResult, smoke, table
-from bundler.serve.supervise import DEFAULT_TIMEOUT, WaitSettings, supervised
+from bundler.serve.supervise import WaitSettings, supervised
 from bundler.work.serving import open_choice
 
 if TYPE_CHECKING:
-    from bundler.serve.process import Server
     from bundler.serve.server_record import ServerState
     from bundler.work.serving import Choice
 
@@ -44,11 +43,8 @@ class Round(msgspec.Struct, frozen=True):
 @click.command("smoke")
 @selection_options
 @json_option
-@click.option(
-    "--timeout", type=float, default=DEFAULT_TIMEOUT, show_default=True, help="Seconds until ready."
-)
-@click.option("--no-doctor", is_flag=True, help="Start whatever the checks would say.")
-@click.option("--api-key-file", type=click.Path(path_type=Path, dir_okay=False), help="The server's key.")
+@start_options
+@key_option("The server's key.")
 @launch_options
 def smoke_command(as_json: bool, **options: Any) -> None:
     """Ask a server and check its answers: the one that runs, else one that is started and stopped.
@@ -148,12 +144,8 @@ def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     refuse_second(opened.launch)
     if not options["no_doctor"]:
         require_fit(opened)
-
-    def begin() -> Server:
-        return start(opened.launch, opened.host, os.environ, detach=True)
-
-    settings = WaitSettings(say, timeout=options["timeout"])
-    with supervised(begin, opened.launch, settings) as server:
+    settings = WaitSettings(say, timeout=options["timeout"], count=StageLine())
+    with supervised(opened.launch, opened.host, os.environ, settings, detach=True) as server:
         server.become_ready()
         answers = _ask(options, server.state)
         server.end()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bundler.cli.serving import choice_of, launch_options, selection_options
+from bundler.cli.progress import say
+from bundler.cli.serving import AUTO, choice_of, key_option, launch_options, selection_options
+from bundler.errors import UsageError
 from bundler.serve.systemd import START_SECONDS, unit, unit_name
+from bundler.serve.unit_checks import check_unit
 from bundler.work.serving import open_choice
+
+UNITS = Path("/etc/systemd/system")
 
 
 @click.command("systemd")
@@ -18,13 +24,14 @@ from bundler.work.serving import open_choice
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write units there.")
 @click.option("--user", help="The user that serves.  [default: root]")
 @click.option("--timeout", type=int, default=START_SECONDS, show_default=True, help="Seconds until ready.")
-@click.option(
-    "--api-key-file", type=click.Path(path_type=Path, dir_okay=False), help="The key that clients must give."
-)
+@key_option()
 @launch_options
 def systemd_command(output: Path | None, **options: Any) -> None:
     """Write a systemd unit for the server, one for each node where there are several."""
+    if options["nnodes"] == AUTO:
+        raise UsageError("a unit starts without a launcher of jobs", hint="say how many nodes: --nnodes N")
     launch = open_choice(choice_of(options, options["api_key_file"])).launch
+    check_unit(launch, options["user"])
     own = launch.target.root.absolute() / "bin" / "bundler"
     bundler = [str(own)] if own.exists() else [sys.executable, "-m", "bundler"]
     units = {
@@ -38,5 +45,12 @@ def systemd_command(output: Path | None, **options: Any) -> None:
         return
     output.mkdir(parents=True, exist_ok=True)
     for name, text in units.items():
-        (output / name).write_text(text)
-        click.echo(str(output / name))
+        path = output / name
+        if path.exists() and path.read_text() != text:
+            say(f"replaced an older unit: {path}")
+        path.write_text(text)
+        click.echo(str(path))
+    if output.absolute() != UNITS:
+        say(f"next: sudo cp {shlex.join(str(output / name) for name in units)} {UNITS}")
+    # Of several nodes each has a unit of its own.
+    say(f"next: sudo systemctl daemon-reload && sudo systemctl enable --now {next(iter(units))}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
+
+import tomli
 
 from bundler.errors import InputError
 
@@ -62,7 +63,7 @@ def load_configuration(workspace: Path | None = None) -> Configuration:
     mirrors: dict[str, tuple[str, ...]] = {}
     authentication: Path | None = None
     for path, named_by in _files(workspace):
-        what, broken = "pixi's configuration", (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError)
+        what, broken = "pixi's configuration", (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError)
         table = read_optional(path, _read_toml, what=what, named_by=named_by, broken=broken) or {}
         for prefix, targets in _mirrors(table, path):
             mirrors[prefix] = targets
@@ -115,7 +116,7 @@ def read_optional(
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return tomli.loads(path.read_text(encoding="utf-8"))
 
 
 def _mirrors(table: Mapping[str, Any], path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

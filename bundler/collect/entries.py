@@ -16,7 +16,7 @@ from bundler import manifest as manifests
 from bundler.archive.member import FileSource, Member
 from bundler.common.broken import BROKEN_JSON
 from bundler.errors import DamagedError, FetchError
-from bundler.workspace import LOCK, MANIFEST, PLATFORM
+from bundler.workspace import LOCK, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -48,7 +48,7 @@ def environment_entry(
     return manifests.Environment(
         name=environment.name,
         aliases=environment.aliases,
-        platform=PLATFORM,
+        platform=environment.platform,
         cuda=stack.cuda,
         python=stack.python,
         sglang=stack.sglang,

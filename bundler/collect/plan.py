@@ -46,6 +46,9 @@ class PlannedEnvironment(Stack, frozen=True, kw_only=True):
     name: str
     aliases: tuple[str, ...]
     platform: str
+    """The platform's name in the lock."""
+    other_platforms: tuple[str, ...] = ()
+    """The lock's further platforms that a GPU host fits."""
     artifacts: tuple[PlannedArtifact, ...]
 
     def count(self, kind: ArtifactKind) -> int:
@@ -163,6 +166,7 @@ def _environment(
         name=environment.name,
         aliases=environment.aliases,
         platform=environment.platform,
+        other_platforms=environment.other_platforms,
         **msgspec.structs.asdict(environment.stack),
         artifacts=tuple(
             PlannedArtifact(

@@ -13,6 +13,7 @@ import msgspec
 from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.host.surroundings import NEUTRAL_FOLDER, SAFE_PATH, inherited
+from bundler.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,19 +42,13 @@ print(json.dumps(dict(executable=sys.executable, prefix=sys.prefix, python=platf
 """
 
 
-class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
+class Interpreter(Stack, frozen=True, kw_only=True):
     """An interpreter's own account."""
 
     executable: str
     prefix: str
-    python: str
-    sglang: str | None = None
-    torch: str | None = None
-    cuda: str | None = None
-    """The CUDA version that its torch was built for."""
     kernel: str | None = None
     """The version of sgl-kernel."""
-    cudnn: str | None = None
 
 
 def find_interpreter(word: str) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -16,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from packaging.version import Version
+
 from bundler.errors import InstallError
 from bundler.installation import CACHE
+from bundler.platforms import cuda_of
 from bundler.store import MIRROR, REFILL
 
 if TYPE_CHECKING:
@@ -118,17 +120,15 @@ def clean_environment(base: Mapping[str, str], home: Path) -> dict[str, str]:
 def cuda_override(environments: Sequence[EnvironmentLock], base: Mapping[str, str]) -> dict[str, str]:
     """Return the variable that names the CUDA version an installer is to take for the host's.
 
-    A rehearsal's host may have no GPU, and what the lock's platform was solved for is known, or what torch
-    was built for: so records that want ``__cuda`` install there, too. The caller's own word goes before; a
+    A rehearsal's host may have no GPU, and what the lock's platform was solved for is known, or what its
+    records ask: so those that want ``__cuda`` install there, too. The caller's own word goes before; a
     host's driver is doctor's to judge.
     """
     if word := base.get(OVERRIDE_CUDA):
         return {OVERRIDE_CUDA: word}
-    for package in (one for environment in environments for one in environment.virtual_packages):
-        if found := re.fullmatch(r"__cuda\s*[=><~]*\s*(\d+(?:\.\d+)*).*", package):
-            return {OVERRIDE_CUDA: found[1]}
-    built = next((one.stack.cuda for one in environments if one.stack.cuda), None)
-    return {OVERRIDE_CUDA: built} if built else {}
+    stated = [version for one in environments if (version := cuda_of(one.virtual_packages))]
+    wanted = stated or [one.least_cuda for one in environments if one.least_cuda]
+    return {OVERRIDE_CUDA: max(wanted, key=Version)} if wanted else {}
 
 
 @contextmanager

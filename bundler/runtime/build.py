@@ -53,8 +53,10 @@ NEEDED = (
     "packaging",
     "psutil",
     "pynvml",
+    "tomli",
     "tqdm",
     "yaml",
+    "zfec",
     "zstandard",
 )
 """Modules that the commands of the air-gapped host import; tried before the runtime travels."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-import tomllib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import tomli
 
 import bundler
 from bundler.errors import DamagedError, InputError
@@ -65,7 +66,7 @@ def _digest(data: bytes) -> str:
 def _checkout() -> dict[str, Any] | None:
     """Return ``[project]`` of the checkout that bundler runs from, or ``None`` where it is installed."""
     try:
-        project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8")).get("project", {})
+        project = tomli.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8")).get("project", {})
     except (OSError, ValueError):
         return None
     return project if isinstance(project, dict) and project.get("name") == NAME else None

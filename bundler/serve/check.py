@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from bundler.environment_check import CheckResult
 
 
+MISSING = re.compile(r"cannot open shared object|undefined symbol")
+
+
 def run_check(
     python: Path,
     environment: Mapping[str, str],
@@ -27,9 +31,7 @@ def run_check(
 ) -> list[CheckResult]:
     """Import, compile a Triton kernel and reduce over all visible GPUs.
 
-    :param python: the environment's interpreter.
     :param environment: exactly the variables that the server gets.
-    :param imports: the modules to import.
     :raises DoctorError: the interpreter doesn't run, or not to its end.
     """
     run = run_script(
@@ -55,13 +57,22 @@ def _explained(result: CheckResult) -> CheckResult:
     return msgspec.structs.replace(result, cause=known.cause, fix=known.fix)
 
 
+def _decisive(said: Sequence[str]) -> str:
+    """Return the line of an exception that says what is missing; else its last.
+
+    sgl_kernel tries several of its libraries, and ends with the name of one that doesn't exist.
+    """
+    missing = [line.strip() for line in said if MISSING.search(line)]
+    return missing[-1] if missing else said[-1]
+
+
 def table(results: Sequence[CheckResult]) -> list[str]:
     """Return the results as lines of a table."""
     width = max(len(result.name) for result in results)
     lines: list[str] = []
     for one in results:
         said = one.seen.strip().splitlines() or [""]
-        shown = said[0] if one.passed else said[-1]
+        shown = said[0] if one.passed else _decisive(said)
         lines.append(f"{'ok  ' if one.passed else 'FAIL'} {one.name:<{width}}  {one.seconds:6.1f} s  {shown}")
         if one.cause:
             lines.append(f"     {'':<{width}}  cause: {one.cause}; fix: {one.fix}")

@@ -20,16 +20,15 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Without proxies: an air-gapped host's proxy variables would lead away from the host itself."""
 
 
+class NoAnswerError(ServeError):
+    """Nothing came back: the server isn't there, or went."""
+
+
 class Client:
     """A client of one server."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = ANSWER_SECONDS) -> None:
-        """Keep the address.
-
-        :param url: ``http://HOST:PORT``.
-        :param key: the API key, where the server has one.
-        :param timeout: seconds an answer may take.
-        """
+        """Keep the address, ``http://HOST:PORT``, the API key and the seconds an answer may take."""
         self.url, self._key, self._timeout = url.rstrip("/"), key, timeout
 
     def get(self, path: str) -> Any:
@@ -60,7 +59,7 @@ class Client:
             raise ServeError("the server's answer is no JSON", where=request.full_url) from problem
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "reason", None) or problem
-            raise ServeError(
+            raise NoAnswerError(
                 f"no answer from the server: {reason}",
                 where=request.full_url,
                 hint="does it run? bundler status",

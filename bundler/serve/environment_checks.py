@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CACHE_ROOM = 2 * 10**9
 """Bytes that compiled kernels may take at the first start."""
+SPECULATING = 48
+"""Requests at once that SGLang allows where it speculates and isn't told otherwise."""
 INSTALL_AGAIN = "; or, where the environment should have it, install it anew: bundler install"
 
 
@@ -114,6 +116,20 @@ def check_openness(launch: ServerLaunch, *, key: bool = False) -> Finding:
     fix = "--host 127.0.0.1 keeps it to this host, --api-key-file FILE asks for a key"
     seen = f"listens on every interface ({launch.host}) and asks for no key"
     return warn("network", "access", seen, "a key, or this host alone", fix)
+
+
+def check_speculation(launch: ServerLaunch) -> Iterator[Finding]:
+    """Say how many requests are served at once where speculation makes SGLang bound them by itself."""
+    flags = {word.partition("=")[0] for word in launch.argv}
+    if "--speculative-algorithm" in flags and not flags & {"--max-running-requests", "--config"}:
+        seen = f"{SPECULATING} at once, as it speculates; -- --max-running-requests N sets it"
+        yield good("serving", "requests", seen)
+
+
+def check_home(launch: ServerLaunch) -> Iterator[Finding]:
+    """Say where the home is that several GPUs need, if it isn't the user's own."""
+    if launch.tp_size > 1 and (home := launch.added.get("HOME")):
+        yield good("environment", "home folder", f"HOME can't be written: the server gets {home}")
 
 
 def _caches(folder: Path) -> Finding:

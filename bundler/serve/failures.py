@@ -93,7 +93,7 @@ unrecognized arguments?:
 MetadataIncompleteBuffer|HeaderTooLarge|InvalidHeaderDeserialization|SafetensorError
     a weight file is damaged
     bundler doctor --deep names it; unpack its bundle again
-is not supported for now\. Supported architectures|has no SGLang.* implementation
+is not supported for now\. Supported architectures|has no SGLang[^,]* implementation(?!, falling back)
     this SGLang doesn't know the model's architecture
     pack an environment with a newer SGLang
 No module named 'sglang'
@@ -109,12 +109,16 @@ Bus error|unexpected bus error|insufficient shared memory
 Max retries exceeded|Temporary failure in name resolution
     something wants to be downloaded, and there is no network
     is the model's folder whole? bundler doctor --deep
-scheduler.*(died|crashed).*exit code:? -9
+scheduler.*(died|crashed).*exit code:? -9|\bExit code: -9\b|\bterminated with -9\b
     a rank was killed: by somebody, or by the kernel for want of main memory
     dmesg -T | grep -i oom tells which; where memory is short, try --no-read-ahead
 Initialization failed\. warmup error|warmup.*(timed? ?out|failed)
     the first request, which warms the server up, failed
     the lines above it in the log say why; SGLANG_WARMUP_TIMEOUT gives it more seconds
+SymmDeviceMemory|flashinfer_comm_fusion\.py|flashinfer/comm/
+    FlashInfer's fused all-reduce waits for ever where NVLink multicast can't be used
+    leave out --enable-flashinfer-allreduce-fusion; SGLang from 0.5.10.post1 on:
+    -- --enforce-disable-flashinfer-allreduce-fusion; before: SGLANG_IS_FLASHINFER_AVAILABLE=false
 """
 """In the order in which they decide: the particular before the general, the cause before what follows it.
 
@@ -134,33 +138,71 @@ ARGUMENTS = re.compile(r"server_args=ServerArgs\(")
 """SGLang prints its hundred settings in one line, whose names look like failures."""
 
 
+EXCEPTION = re.compile(r"Traceback \(most recent|Scheduler hit an exception|\w(Error|Exception)\b")
+SIGQUIT = re.compile(r"Received sigquit from a child process")
+"""A rank failed: what it says stands above, and SGLang then kills its own processes."""
+FRAME = re.compile(r'\s+File ".*", line \d+')
+MARKS = re.compile(r"\s+[\^~]+\s*$")
+
+
 def explain(lines: Sequence[str]) -> Failure | None:
-    """Return the failure that a log tells of; ``None`` where it is none of those known."""
-    told = [line for line in lines if not ARGUMENTS.search(line)]
-    for failure in FAILURES:
-        if any(failure.pattern.search(line) for line in told):
-            return failure
+    """Return the failure that a log tells of; ``None`` where it is none of those known.
+
+    What exceptions say goes before the code that the frames of their tracebacks show.
+    """
+    told = [line for line in _until_sigquit(lines) if not ARGUMENTS.search(line)]
+    for text in (_without_code(told), told):
+        for failure in FAILURES:
+            if any(failure.pattern.search(line) for line in text):
+                return failure
     return None
 
 
-def diagnose(lines: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return what a log says of a failure, its known cause last, and the fix where there is one."""
-    known = explain(lines)
-    return telling(lines) + ([f"cause: {known.cause}"] if known else []), known.fix if known else None
+def diagnose(lines: Sequence[str], places: Sequence[str] = ()) -> tuple[list[str], str | None]:
+    """Return what a log says of a failure, its known cause last, and the fix where there is one.
+
+    :param places: where the server's processes are, where it hangs.
+    """
+    known = explain([*lines, *places])
+    cause = [f"cause: {known.cause}"] if known else []
+    return [*telling(lines), *places, *cause], known.fix if known else None
 
 
 def telling(lines: Iterable[str], count: int = 8) -> list[str]:
-    """Return the last lines of a log that say something, without progress bars and tracebacks' frames."""
+    """Return the last lines of a log that say something: without progress bars and tracebacks' frames.
+
+    Where a rank failed they are its own last ones.
+    """
     kept = [
         line.rstrip()
-        for line in lines
-        if line.strip() and "it/s]" not in line and not re.match(r'\s+(File "|\^+|~+)', line)
+        for line in _without_code(_until_sigquit(list(lines)))
+        if line.strip() and "it/s]" not in line
     ]
     return kept[-count:]
 
 
-def ending(code: int) -> str:
-    """Say how a process ended."""
+def _until_sigquit(lines: Sequence[str]) -> Sequence[str]:
+    """Leave out what came after a rank's failure, unless a rank was killed and said nothing."""
+    place = next((number for number, line in enumerate(lines) if SIGQUIT.search(line)), len(lines))
+    return lines[:place] if any(EXCEPTION.search(line) for line in lines[:place]) else lines
+
+
+def _without_code(lines: Sequence[str]) -> list[str]:
+    """Leave out the frames of tracebacks: place, code and the marks below it."""
+    kept: list[str] = []
+    before = ""
+    for line in lines:
+        if not (FRAME.match(line) or MARKS.match(line) or FRAME.match(before)):
+            kept.append(line)
+        before = line
+    return kept
+
+
+def ending(code: int, lines: Sequence[str] = ()) -> str:
+    """Say how a process ended.
+
+    :param lines: its log, which tells whether SGLang killed itself because a rank had failed.
+    """
     import signal
 
     if code >= 0:
@@ -169,5 +211,8 @@ def ending(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    killer = " (killed: by somebody, or by the kernel for want of memory: see dmesg)" if code == -9 else ""
-    return f"{name}{killer}"
+    if code != -signal.SIGKILL:
+        return name
+    if any(SIGQUIT.search(line) for line in lines):
+        return f"{name} (by itself, as a rank had failed)"
+    return f"{name} (killed: by somebody, or by the kernel for want of memory: see dmesg)"

@@ -25,6 +25,11 @@ SAME = {
     "ep": "ep-size",
 }
 """Other spellings of SGLang's flags."""
+CONTRARY = {
+    "enable-flashinfer-allreduce-fusion": "enforce-disable-flashinfer-allreduce-fusion",
+    "flashinfer-allreduce-fusion-backend": "enforce-disable-flashinfer-allreduce-fusion",
+}
+"""Flags of the user's that take away one of ours, which would forbid what they ask for."""
 OF_PATHS = ("path", "paths", "file", "folder", "dir", "template", "config", "certs")
 """End the names of SGLang's flags that name a file or folder, or something else by a word."""
 
@@ -82,7 +87,7 @@ def canonical(word: str) -> str:
 
 def merge(ours: Mapping[str, FlagValue], users: Sequence[UserFlag]) -> list[str]:
     """Return the words of a command line: ours without those that the user gave, then the user's as typed."""
-    given = {flag.name for flag in users}
+    given = {flag.name for flag in users} | {CONTRARY.get(flag.name, flag.name) for flag in users}
     words: list[str] = []
     for name, value in ours.items():
         if canonical(f"--{name}") not in given:

@@ -14,8 +14,9 @@ from bundler.host.needs import choose_tp_size
 from bundler.host.network import client_host, interface_towards, split_address
 from bundler.host.surroundings import SAFE_PATH, withheld
 from bundler.serve import flags
+from bundler.serve.environment_checks import can_write
 from bundler.serve.server_record import run_folder, secret_path, server_name
-from bundler.serve.sglang_versions import matching_variants, route_environment, route_flags, route_for
+from bundler.serve.sglang_versions import matching_variants, version_environment, version_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -177,11 +178,12 @@ def build(
     address = flags.value_of("dist-init-addr", ours, users)
     _check_nodes(nnodes, rank, address)
     variables = driver | _variables(target, host, family, nnodes, address)
+    home = {} if base.get("HOME") and can_write(Path(base["HOME"])) is None else _own_home(target)
     return ServerLaunch(
         target=target,
         wishes=wishes,
         argv=(str(target.software.python), "-m", "sglang.launch_server", *flags.merge(ours, users)),
-        added={name: value for name, value in variables.items() if name not in base},
+        added={name: value for name, value in variables.items() if name not in base} | home,
         kept={name: base[name] for name, value in variables.items() if base.get(name, value) != value},
         host=chosen("host", DEFAULT_HOST),
         port=port,
@@ -195,6 +197,14 @@ def build(
         activation={name: value for name, value in activation.items() if base.get(name) != value},
         withheld=out,
     )
+
+
+def _own_home(target: Served) -> dict[str, str]:
+    """Return a home in place of one that can't be written.
+
+    SGLang keeps there which GPUs reach each other, and without it gives up its own all-reduce.
+    """
+    return {"HOME": str(target.caches / "home")}
 
 
 def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:
@@ -228,7 +238,7 @@ def prepare(launch: ServerLaunch, host: HostFacts) -> None:
 
 
 def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | None) -> dict[str, FlagValue]:
-    """Lay the manifest's flags, its variants, the route's and the user's options over each other."""
+    """Lay the manifest's flags, its variants, the version's and the user's options over each other."""
     ours: dict[str, FlagValue] = {
         "model-path": str(target.weights),
         "served-model-name": target.spec.served_name or target.spec.name,
@@ -236,7 +246,7 @@ def _our_flags(target: Served, wishes: Wishes, host: HostFacts, family: str | No
         "host": DEFAULT_HOST,
         "port": DEFAULT_PORT,
     }
-    ours |= route_flags(route_for(target.software.stack.sglang), family, target.facts)
+    ours |= version_flags(target.software.stack.sglang, family, target.facts)
     ours |= target.spec.launch.flags
     for variant in _variants(target, family):
         ours |= variant.flags
@@ -267,8 +277,8 @@ def _variables(
     target: Served, host: HostFacts, family: str | None, nnodes: int, address: str | None
 ) -> dict[str, str]:
     """Return the variables bundler wants to set, whoever wins in the end."""
-    route = route_for(target.software.stack.sglang)
-    variables = SAFE_PATH | route_environment(route, target.caches, target.software.prefix)
+    software = target.software
+    variables = SAFE_PATH | version_environment(software.stack.sglang, target.caches, software.prefix)
     if host.libraries.get("libcuda.so.1"):
         variables["TRITON_LIBCUDA_PATH"] = str(target.caches / SHIM)
     if nnodes > 1 and address:

@@ -24,11 +24,6 @@ LONGEST = 500
 """Characters of a cause that are passed on."""
 
 
-def link_port(dist_init_port: int) -> int:
-    """Return the port of the link that belongs to a rendezvous port."""
-    return dist_init_port - 1
-
-
 class NodeLink:
     """One node's end of the link."""
 
@@ -167,7 +162,7 @@ def open_link(launch: ServerLaunch) -> NodeLink | None:
     if launch.nnodes == 1 or launch.dist_init_addr is None:
         return None
     host, port = split_address(launch.dist_init_addr)
-    return NodeLink(launch.node_rank, launch.nnodes, host, link_port(port))
+    return NodeLink(launch.node_rank, launch.nnodes, host, port - 1)
 
 
 def _shut(connection: socket.socket) -> None:

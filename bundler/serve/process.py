@@ -8,7 +8,6 @@ import stat
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,21 +36,14 @@ GPU_SLACK = 256 * 2**20
 """Bytes by which a GPU's memory may differ from before and still count as given back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server that this process started."""
-
-    state: ServerState
-    process: subprocess.Popen[bytes]
-    folder: Path
-    """Where its state lies."""
-
-
-def start(launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, detach: bool) -> Server:
+def start(
+    launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, detach: bool, warms_up: bool = False
+) -> tuple[ServerState, subprocess.Popen[bytes]]:
     """Start the server in a session of its own, its output in its log.
 
     :param base: the user's environment.
     :param detach: whether it outlives this command.
+    :param warms_up: whether this command asks it chats before it is ready.
     :raises ServeError: a server of this installation has that port, or the interpreter doesn't start.
     :raises UsageError: the API key can't be used.
     """
@@ -72,12 +64,14 @@ def start(launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], *, det
         first = FirstProcess(pid=process.pid, start=started_at(process.pid) or "", marker=marker)
         try:
             state = _state_of(launch, first, log, before, detach)
+            if warms_up:
+                state = msgspec.structs.replace(state, warmed_by=(os.getpid(), started_at(os.getpid()) or ""))
             write_state(folder, state)
         except BaseException:
             # Nobody would find it again.
             end_tree(first, 0)
             raise
-        return Server(state, process, folder)
+        return state, process
 
 
 def stop(folder: Path, state: ServerState, grace: float = GRACE) -> list[str]:

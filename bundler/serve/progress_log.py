@@ -14,17 +14,27 @@ KEPT_LINES = 400
 """Lines kept for the explanation of a failure."""
 READ_SIZE = 1 << 20
 
+NEVER = re.compile(r"(?!)")
+"""For a stage that no line alone begins."""
+DRAFT_GRAPHS = re.compile(r"Capture draft .*graph begin")
+WEIGHTS_BEGIN = re.compile(r"Load weight begin")
+RANK = re.compile(r"\b(?:DP\d+ )?TP\d+\b[^\]]*\]")
+"""The rank that wrote a line of the log: ``[2026-11-24 02:00:00 TP0]``."""
+
 STAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("starting the ranks", re.compile(r"Init torch distributed begin")),
     ("loading weights", re.compile(r"Load weight begin")),
     ("preparing memory", re.compile(r"Load weight end")),
-    ("capturing graphs", re.compile(r"Capture (?:[\w-]+ )?(?:cuda|CUDA) graph (?:begin|bs|num tokens)")),
-    ("starting HTTP", re.compile(r"Capture (?:[\w-]+ )?(?:cuda|CUDA) graph end|max_total_num_tokens=")),
+    ("capturing graphs", re.compile(r"Capture (?:[\w-]+ )*(?:cuda|CUDA) graph (?:begin|bs|num tokens)")),
+    ("loading the draft model", NEVER),
+    ("capturing the draft's graphs", DRAFT_GRAPHS),
+    ("starting HTTP", re.compile(r"Capture (?:[\w-]+ )*(?:cuda|CUDA) graph end|max_total_num_tokens=")),
     ("warming up", re.compile(r"Application startup complete|Uvicorn running on")),
     ("ready", re.compile(r"The server is fired up and ready to roll!")),
 )
 """What begins with a line of the log, in the order of a start."""
 FIRST_STAGE = "importing"
+DRAFT = "loading the draft model"
 
 SHARDS = re.compile(r"(?:checkpoint shards|loading shards):.*?\| *(\d+)/(\d+) ")
 GRAPHS = re.compile(r"Capturing (?:batches|num tokens).*?\| *(\d+)/(\d+) ")
@@ -80,6 +90,8 @@ class Progress:
     detail: str = ""
     began: dict[str, float] = field(default_factory=dict)
     """The clock's reading at each stage's first line."""
+    _loaded: set[str] = field(default_factory=set)
+    """The ranks that have begun to load weights."""
     last: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
     def __post_init__(self) -> None:
@@ -93,6 +105,9 @@ class Progress:
             if match := pattern.search(line):
                 self.detail = f"{noun} {match[1]} of {match[2]}"
         names = [name for name, _ in STAGES]
+        if self.stage not in (FIRST_STAGE, *names):
+            return
+        self._see_draft(line, now)
         reached = -1 if self.stage == FIRST_STAGE else names.index(self.stage)
         for place, (name, pattern) in enumerate(STAGES):
             # Each rank logs each line: a stage begins with the first that reaches it and never goes back.
@@ -100,6 +115,27 @@ class Progress:
                 self.stage, self.detail = name, ""
                 self.began[name] = now
                 reached = place
+
+    def _see_draft(self, line: str, now: float) -> None:
+        """Go back where a rank loads weights for the second time: speculation's draft model comes last."""
+        if WEIGHTS_BEGIN.search(line):
+            found = RANK.search(line)
+            rank = found[0].rstrip("]") if found else ""
+            if rank in self._loaded and DRAFT not in self.began:
+                # The graphs that ended before weren't the last: HTTP isn't next.
+                self.began.pop("starting HTTP", None)
+                self.enter(DRAFT, now)
+            self._loaded.add(rank)
+        elif self.stage == "starting HTTP" and DRAFT in self.began and DRAFT_GRAPHS.search(line):
+            self.began.pop("starting HTTP")
+            began = self.began.get("capturing the draft's graphs", now)
+            self.enter("capturing the draft's graphs", began)
+
+    def enter(self, stage: str, now: float) -> None:
+        """Begin a stage that the log doesn't tell of."""
+        self.stage, self.detail = stage, ""
+        self.began.pop("ready", None)
+        self.began[stage] = now
 
     def line(self, now: float) -> str:
         """Return the status line: ``loading weights: shard 3 of 93, 42 s``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,48 +22,25 @@ class ReadAhead:
     """Reads a model's shards, in the order in which they are loaded, until told to stop."""
 
     def __init__(self, folder: Path, threads: int = THREADS) -> None:
-        """Begin to read, if the weights fit into free memory.
-
-        :param folder: the model's folder.
-        """
-        self._files = sorted(folder.glob("*.safetensors"))
-        self._lock = threading.Lock()
-        self._next = 0
-        self._stop = threading.Event()
+        """Begin to read a model's folder, if the weights fit into free memory."""
+        files = sorted(folder.glob("*.safetensors"))
+        self._lock, self._stop = threading.Lock(), threading.Event()
         self.read = 0
         """Bytes read so far."""
-        self.total = sum(path.stat().st_size for path in self._files)
+        self.total = sum(path.stat().st_size for path in files)
         self.on = fits(self.total)
         """Whether it reads at all."""
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
-        if self.on:
-            for thread in self._threads:
-                thread.start()
+        self._pool = ThreadPoolExecutor(threads, "read ahead")
+        for path in files if self.on else ():
+            self._pool.submit(self._read, path)
 
     def stop(self) -> None:
         """Stop reading, and wait for the threads."""
         self._stop.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+        self._pool.shutdown(cancel_futures=True)
 
-    def wait(self) -> None:
-        """Wait until everything is read."""
-        for thread in self._threads:
-            if self.on:
-                thread.join()
-
-    def _run(self) -> None:
+    def _read(self, path: Path) -> None:
         block = bytearray(BLOCK)
-        while not self._stop.is_set():
-            with self._lock:
-                if self._next == len(self._files):
-                    return
-                path = self._files[self._next]
-                self._next += 1
-            self._read(path, block)
-
-    def _read(self, path: Path, block: bytearray) -> None:
         try:
             with path.open("rb", buffering=0) as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)

@@ -41,8 +41,18 @@ class ServerState(FirstProcess, frozen=True, kw_only=True):
     """Bytes in use on each GPU before it was started, by index."""
     ready_after: float | None = None
     """Seconds until it was ready, once it was."""
+    warmed_by: tuple[int, str] | None = None
+    """The pid and the start of the bundler that asks it its first chats before it is ready."""
     ranks: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     """Its named processes when it became ready: pid to start and title."""
+
+    @property
+    def warming(self) -> bool:
+        """Whether first chats are still asked, or will be: it isn't ready yet, whatever ``/health`` says."""
+        if self.ready_after is not None or self.warmed_by is None:
+            return False
+        pid, start = self.warmed_by
+        return started_at(pid) == start
 
     @property
     def lost(self) -> list[str]:

@@ -7,7 +7,6 @@ what sgl-kernel and Triton bring. From 0.5.11 on SGLang compiles too much for th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.host.needs import version_in
@@ -34,53 +33,38 @@ CACHES = {
 """Variables that name a cache, and its folder; kept between starts, so that the second compiles nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A way to run some versions of SGLang."""
-
-    name: str
-    sglang: str
-    """A version specifier."""
-    env: dict[str, str]
-    needs_nvcc: bool
-    cuda_home: bool = False
-    """Whether CUDA_HOME is to name the environment, which needs no toolkit in it."""
+NO_FUSION = "enforce-disable-flashinfer-allreduce-fusion"
+"""FlashInfer's fused all-reduce turns itself on, and hangs where NVLink multicast can't be used."""
+NO_FUSION_SINCE = ">=0.5.10.post1"
+"""The versions that have the flag; for those before a variable does it."""
+WITHOUT_NVCC = {"SGLANG_IS_FLASHINFER_AVAILABLE": "false", "SGLANG_ENABLE_JIT_DEEPGEMM": "false"}
+"""What keeps the versions that can do without nvcc from calling it."""
 
 
-ROUTES = (
-    Route(
-        "without nvcc",
-        "<0.5.11",
-        {"SGLANG_IS_FLASHINFER_AVAILABLE": "false", "SGLANG_ENABLE_JIT_DEEPGEMM": "false"},
-        needs_nvcc=False,
-        cuda_home=True,
-    ),
-    Route("with nvcc", ">=0.5.11", {}, needs_nvcc=True),
-)
+def needs_nvcc(sglang: str | None) -> bool:
+    """Say whether a version compiles with nvcc, whatever one tells it; an unknown one counts as older."""
+    return version_in(sglang, ">=0.5.11")
 
 
-def route_for(sglang: str | None) -> Route:
-    """Return the route for a version; the environment's own version where it is unknown."""
-    return next((route for route in ROUTES if version_in(sglang, route.sglang)), ROUTES[0])
-
-
-def route_flags(route: Route, family: str | None, facts: ModelFacts) -> dict[str, FlagValue]:
-    """Return the flags a route adds where neither manifest nor user names them."""
-    if route.needs_nvcc:
-        return {}
+def version_flags(sglang: str | None, family: str | None, facts: ModelFacts) -> dict[str, FlagValue]:
+    """Return the flags that a version needs where neither manifest nor user names them."""
+    flags: dict[str, FlagValue] = {NO_FUSION: True} if version_in(sglang, NO_FUSION_SINCE) else {}
+    if needs_nvcc(sglang):
+        return flags
     # "flashinfer" is the name under which this version calls sgl-kernel's own sampling.
-    flags: dict[str, FlagValue] = {"sampling-backend": "flashinfer"}
+    flags["sampling-backend"] = "flashinfer"
     if family is not None:
         flags["attention-backend"] = "fa3" if family == "hopper" and not facts.vision else "triton"
     return flags
 
 
-def route_environment(route: Route, caches: Path, prefix: Path) -> dict[str, str]:
-    """Return the variables for a route: offline, caches, and what keeps nvcc out."""
-    variables = COMMON | route.env
-    if route.cuda_home:
-        variables["CUDA_HOME"] = str(prefix)
-    return variables | {name: str(caches / folder) for name, folder in CACHES.items()}
+def version_environment(sglang: str | None, caches: Path, prefix: Path) -> dict[str, str]:
+    """Return the variables for a version: offline, caches, and what keeps nvcc out.
+
+    CUDA_HOME names the environment then, which needs no toolkit in it.
+    """
+    kept_out = {} if needs_nvcc(sglang) else WITHOUT_NVCC | {"CUDA_HOME": str(prefix)}
+    return COMMON | kept_out | {name: str(caches / folder) for name, folder in CACHES.items()}
 
 
 def matching_variants(

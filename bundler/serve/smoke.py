@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,17 +59,14 @@ def smoke(client: Client, served_name: str, wanted: Smoke) -> list[SmokeResult]:
     :param served_name: the name under which the model is asked for.
     :param wanted: what the model's manifest says may be asked.
     """
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("models", lambda: check_models(client, served_name)),
-        ("chat", lambda: check_chat(client, served_name)),
-    ]
-    if wanted.tools:
-        checks.append(("tool call", lambda: check_tool(client, served_name)))
-    if wanted.reasoning:
-        checks.append(("reasoning", lambda: check_reasoning(client, served_name)))
-    if wanted.image:
-        checks.append(("image", lambda: check_image(client, served_name)))
-    return [_timed(name, check) for name, check in checks]
+    results = [_timed("models", check_models, client, served_name)]
+    for name, body in questions(wanted).items():
+        results.append(_timed(name, partial(_judged, name, body), client, served_name))
+    return results
+
+
+def _judged(name: str, body: dict[str, Any], client: Client, served_name: str) -> str:
+    return CHECKS[name](ask(client, served_name, body))
 
 
 def check_models(client: Client, served_name: str) -> str:
@@ -81,17 +79,49 @@ def check_models(client: Client, served_name: str) -> str:
     return ", ".join(names)
 
 
-def check_chat(client: Client, served_name: str) -> str:
+def questions(wanted: Smoke) -> dict[str, dict[str, Any]]:
+    """Return what a model is asked, by the check's name: bodies of chats, the model's name left out.
+
+    :param wanted: what the model's manifest says may be asked.
+    """
+    asked = {"chat": question("Say hi in one short sentence.", max_tokens=64)}
+    if wanted.tools:
+        text = "What is the weather in Paris right now? Use the tool."
+        asked["tool call"] = question(text, max_tokens=1024, tools=[WEATHER], tool_choice="auto")
+    if wanted.reasoning:
+        asked["reasoning"] = question("What is 17 times 23? Think first.", max_tokens=2048)
+    if wanted.image:
+        content = [
+            {"type": "image_url", "image_url": {"url": RED_SQUARE}},
+            {"type": "text", "text": "Which colour is this square? One word."},
+        ]
+        asked["image"] = question(content, max_tokens=32)
+    return asked
+
+
+def question(content: Any, **settings: Any) -> dict[str, Any]:
+    """Return the body of a chat with one message of the user's."""
+    return {"messages": [{"role": "user", "content": content}], **settings}
+
+
+def ask(client: Client, served_name: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the message that answers a chat.
+
+    :raises ServeError: no answer, another status than 200, or no JSON.
+    """
+    answer = client.post("/v1/chat/completions", {"model": served_name, **body})
+    message: dict[str, Any] = answer["choices"][0]["message"]
+    return message
+
+
+def check_chat(message: dict[str, Any]) -> str:
     """A chat is answered with text, or ServeError is raised."""
-    message = _chat(client, served_name, "Say hi in one short sentence.", max_tokens=64)
     # A model that thinks first may spend all of so few tokens on that.
     return _text(message, "content", "reasoning_content")
 
 
-def check_tool(client: Client, served_name: str) -> str:
+def check_tool(message: dict[str, Any]) -> str:
     """A question that needs a tool is answered by a right call of it, or ServeError is raised."""
-    question = "What is the weather in Paris right now? Use the tool."
-    message = _chat(client, served_name, question, max_tokens=1024, tools=[WEATHER], tool_choice="auto")
     calls = message.get("tool_calls") or []
     if not calls:
         raise ServeError(f"no tool was called; the answer: {str(message.get('content'))[:SAID]!r}")
@@ -105,21 +135,25 @@ def check_tool(client: Client, served_name: str) -> str:
     return f"get_weather({arguments['city']!r})"
 
 
-def check_reasoning(client: Client, served_name: str) -> str:
+def check_reasoning(message: dict[str, Any]) -> str:
     """A question to think about is answered with thoughts and, apart, an answer, or ServeError is raised."""
-    message = _chat(client, served_name, "What is 17 times 23? Think first.", max_tokens=2048)
     thoughts = _text(message, "reasoning_content")
     answer = _text(message, "content")
     return f"thought: {thoughts[:20]!r}; {answer}"
 
 
-def check_image(client: Client, served_name: str) -> str:
+def check_image(message: dict[str, Any]) -> str:
     """A question about an image is answered with text, or ServeError is raised."""
-    content = [
-        {"type": "image_url", "image_url": {"url": RED_SQUARE}},
-        {"type": "text", "text": "Which colour is this square? One word."},
-    ]
-    return _text(_chat(client, served_name, content, max_tokens=32), "content")
+    return _text(message, "content")
+
+
+CHECKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "chat": check_chat,
+    "tool call": check_tool,
+    "reasoning": check_reasoning,
+    "image": check_image,
+}
+"""How the answer to each question is judged."""
 
 
 def table(results: list[SmokeResult]) -> list[str]:
@@ -131,21 +165,15 @@ def table(results: list[SmokeResult]) -> list[str]:
     ]
 
 
-def _timed(name: str, check: Callable[[], str]) -> SmokeResult:
+def _timed(name: str, check: Callable[[Client, str], str], client: Client, served_name: str) -> SmokeResult:
     began = time.monotonic()
     try:
-        seen, passed = check(), True
+        seen, passed = check(client, served_name), True
     except ServeError as problem:
         seen, passed = problem.what, False
     except (AttributeError, KeyError, TypeError, IndexError) as problem:
         seen, passed = f"an answer of another shape: {type(problem).__name__}: {problem}", False
     return SmokeResult(check=name, passed=passed, seconds=round(time.monotonic() - began, 2), seen=seen)
-
-
-def _chat(client: Client, served_name: str, content: Any, **settings: Any) -> dict[str, Any]:
-    body = {"model": served_name, "messages": [{"role": "user", "content": content}], **settings}
-    message: dict[str, Any] = client.post("/v1/chat/completions", body)["choices"][0]["message"]
-    return message
 
 
 def _text(message: dict[str, Any], *fields: str) -> str:

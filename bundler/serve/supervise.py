@@ -14,56 +14,78 @@ from bundler.common.units import size_text
 from bundler.errors import ServeError
 from bundler.serve.failures import diagnose, ending
 from bundler.serve.nodes import open_link
-from bundler.serve.process import GRACE, stop
+from bundler.serve.process import GRACE, start, stop
 from bundler.serve.process_tree import find_ranks, find_tree
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readahead import ReadAhead
 from bundler.serve.readiness import HealthProbe
 from bundler.serve.server_record import write_state
 from bundler.serve.signals import TerminatedError, held_signals, unheeded_signals
+from bundler.serve.stacks import look_into
+from bundler.serve.warmup import STAGE, WarmUpRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from bundler.host.facts import HostFacts
     from bundler.serve.launch import ServerLaunch
     from bundler.serve.nodes import NodeLink
-    from bundler.serve.process import Server
+    from bundler.serve.server_record import ServerState
+    from bundler.serve.warmup import WarmUp
 
 POLL = 0.2
 RANK_INTERVAL = 1.0
 """Seconds between two looks at the ranks of a server that serves."""
-STATUS_INTERVAL = 10.0
-"""Seconds between two status lines of one stage."""
+QUIET_SECONDS = 300.0
+"""Seconds without a line in the log after which it is looked where the server's processes are."""
+END_SECONDS = 30.0
+"""How long a server that answers no more may take to end, so that its log tells why."""
+STILL_BUSY = "give it longer with --timeout SECONDS, if its log goes on"
 DEFAULT_TIMEOUT = 3600.0
 """Seconds until a server that says nothing new is given up: 700 GB from a slow disk take half of it."""
 
 
+def _unsaid(line: str) -> None:
+    """Show nothing."""
+
+
+def _uncounted(stage: str, line: str) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class WaitSettings:
-    """How a start is waited for, and what is shown of it; neither function raises."""
+    """How a start is waited for, and what is shown of it; none of the functions raises."""
 
     say: Callable[[str], None]
     """Shows status lines."""
-    echo: Callable[[str], None] | None = None
+    echo: Callable[[str], None] = _unsaid
     """Shows lines of the server's log."""
     timeout: float = DEFAULT_TIMEOUT
     """Seconds it may take in all."""
     read_ahead: bool = True
+    count: Callable[[str, str], None] = _uncounted
+    """Shows the stage that is waited for and its line as it is now; both empty where nothing is any more."""
+    warm_up: WarmUp | None = None
+    """What the server is asked before it counts as ready; ``None``: nothing."""
 
 
 @contextlib.contextmanager
 def supervised(
-    start: Callable[[], Server], launch: ServerLaunch, settings: WaitSettings, *, foreground: bool = False
+    launch: ServerLaunch, host: HostFacts, base: Mapping[str, str], settings: WaitSettings, *, detach: bool
 ) -> Iterator[Supervisor]:
     """Start a server and, if an exception or a signal ends the block, end it with all its processes.
 
-    :param foreground: whether being told to end is what ends it properly.
-    :raises SystemExit: SIGTERM or SIGHUP came; the exit code is 0 in the foreground, else a shell's for it.
+    :param detach: whether it outlives this command; else being told to end is what ends it properly.
+    :raises SystemExit: SIGTERM or SIGHUP came; with 0 where the server isn't detached, else a shell's code.
     :raises KeyboardInterrupt: Ctrl-C, after the server was ended.
     """
     try:
         with held_signals() as release:
-            server = Supervisor(start(), launch, settings)
+            warms_up = settings.warm_up is not None
+            started = start(launch, host, base, detach=detach, warms_up=warms_up)
+            server = Supervisor(launch, settings, *started)
             try:
                 release()
                 yield server
@@ -72,18 +94,25 @@ def supervised(
                 raise
             server.leave()
     except TerminatedError as end:
-        raise SystemExit(0 if foreground else 128 + end.number) from end
+        raise SystemExit(128 + end.number if detach else 0) from end
 
 
 class Supervisor:
     """What waits for a server that was started, watches and ends it."""
 
-    def __init__(self, server: Server, launch: ServerLaunch, settings: WaitSettings) -> None:
-        self.state, self.launch = server.state, launch
-        self._server, self._settings = server, settings
+    def __init__(
+        self,
+        launch: ServerLaunch,
+        settings: WaitSettings,
+        state: ServerState,
+        process: subprocess.Popen[bytes],
+    ) -> None:
+        self.state, self.launch = state, launch
+        self._process, self._settings = process, settings
         self._link: NodeLink | None = None
-        self._tail = LogTail(Path(server.state.log))
+        self._tail = LogTail(Path(state.log))
         self._progress = Progress(time.monotonic())
+        self._heard = self._progress.started
         self._serves = False
 
     def become_ready(self) -> None:
@@ -95,15 +124,20 @@ class Supervisor:
         ahead = ReadAhead(self.launch.weights) if self._settings.read_ahead else None
         try:
             self._wait_for_health()
+            if ahead:
+                ahead.stop()
+            if self._settings.warm_up is not None and self.state.node_rank == 0:
+                self._warm_up(self._settings.warm_up)
             if self._link:
                 self._wait_for_the_whole(self._link)
         finally:
+            self._settings.count("", "")
             if ahead:
                 ahead.stop()
         seconds = time.monotonic() - self._progress.started
         ranks = {str(pid): told for pid, told in find_ranks(self.state.pid).items()}
         self.state = msgspec.structs.replace(self.state, ready_after=round(seconds, 1), ranks=ranks)
-        write_state(self._server.folder, self.state)
+        write_state(self.launch.folder, self.state)
         self._serves = True
         for line in where_the_seconds_went(self._progress, seconds, ahead):
             self._settings.say(line)
@@ -128,10 +162,10 @@ class Supervisor:
         try:
             if left := len(find_tree(self.state)):
                 say(f"ending the server: {left} process{'' if left == 1 else 'es'}")
-            lines = stop(self._server.folder, self.state, grace)
+            lines = stop(self.launch.folder, self.state, grace)
         except (KeyboardInterrupt, TerminatedError):
             with unheeded_signals():
-                lines = stop(self._server.folder, self.state, 0)
+                lines = stop(self.launch.folder, self.state, 0)
         for line in [*lines, "stopped"]:
             say(line)
 
@@ -157,8 +191,7 @@ class Supervisor:
             self._link.close(bye=True)
 
     def _wait_for_health(self) -> None:
-        say, progress = self._settings.say, self._progress
-        shown, shown_at = "", 0.0
+        progress = self._progress
         probe = HealthProbe(self.launch.url)
         try:
             while not probe.ready.wait(POLL):
@@ -167,16 +200,46 @@ class Supervisor:
                 self._in_time(
                     f"the server isn't ready after {self._settings.timeout:.0f} s; "
                     f"it was {progress.line(now)}; /health: {probe.last}",
-                    "give it longer with --timeout SECONDS, if its log goes on",
+                    STILL_BUSY,
                 )
-                if progress.stage != shown or now - shown_at > STATUS_INTERVAL:
-                    say(progress.line(now))
-                    shown, shown_at = progress.stage, now
+                self._settings.count(progress.stage, progress.line(now))
+                self._look_into_silence(now)
         finally:
             probe.stop()
         self._take_in(self._tail.read())
-        progress.began["ready"] = time.monotonic()
-        progress.stage, progress.detail = "ready", ""
+        progress.enter("ready", time.monotonic())
+
+    def _look_into_silence(self, now: float) -> None:
+        """Say where the server's processes are, once, when nothing was heard of them for long."""
+        if now - self._heard < QUIET_SECONDS:
+            return
+        self._settings.say(f"nothing in its log for {now - self._heard:.0f} s; its processes are here:")
+        for line in look_into(self.state):
+            self._settings.say(f"  {line}")
+        # What was written of it into the log is nothing that the server said.
+        self._take_in(self._tail.drain())
+        self._heard = float("inf")
+
+    def _warm_up(self, wishes: WarmUp) -> None:
+        """Ask the first chats; one that is refused is told, one that is never answered is a failure."""
+        progress, timeout = self._progress, self._settings.timeout
+        progress.enter(STAGE, time.monotonic())
+        run = WarmUpRun(self.state.url, self.state.served_name, wishes, timeout)
+        went = 0.0
+        while not run.done.wait(POLL):
+            progress.detail = run.doing
+            self._look()
+            line = progress.line(time.monotonic())
+            self._settings.count(STAGE, line)
+            self._in_time(f"the server isn't ready after {timeout:.0f} s; it was {line}", STILL_BUSY)
+            went = went or (time.monotonic() if run.broken else 0.0)
+            if went and time.monotonic() - went > END_SECONDS:
+                raise self._failure(f"{run.broken} (here: {line})")
+        progress.enter("ready", time.monotonic())
+        for problem in run.problems:
+            self._settings.say(f"not answered while warming up: {problem}")
+        for name, taken in run.seconds:
+            self._settings.say(f"warmed up by {name}: {taken:.1f} s")
 
     def _wait_for_the_whole(self, link: NodeLink) -> None:
         """On a node that isn't the first: wait until the first one's server answers."""
@@ -197,28 +260,31 @@ class Supervisor:
         :param hint: what to do where another node failed.
         """
         # Asked before the log is read: what it wrote until then is whole.
-        code, reason = self._server.process.poll(), self._link.reason() if self._link else None
+        code, reason = self._process.poll(), self._link.reason() if self._link else None
         self._take_in(self._tail.read() if code is None else self._tail.drain())
         line = self._progress.line(time.monotonic())
         if code is not None:
             doing = f" while {line}" if doing is None else doing
-            raise self._failure(f"the server ended{doing}: {ending(code)}")
+            raise self._failure(f"the server ended{doing}: {ending(code, list(self._progress.last))}")
         if reason:
             raise self._failure(f"{reason} (here: {line})" if doing is None else reason, hint)
 
     def _take_in(self, lines: list[str]) -> None:
         for line in lines:
-            self._progress.see(line, time.monotonic())
-            if self._settings.echo:
-                self._settings.echo(line)
+            self._heard = time.monotonic()
+            self._progress.see(line, self._heard)
+            self._settings.echo(line)
 
     def _in_time(self, what: str, hint: str | None = None) -> None:
         if time.monotonic() - self._progress.started > self._settings.timeout:
-            raise self._failure(what, hint)
+            raise self._failure(what, hint, look_into(self.state))
 
-    def _failure(self, what: str, hint: str | None = None) -> ServeError:
-        """Return the error for a server that failed, with the known cause where its log shows one."""
-        findings, fix = diagnose(list(self._progress.last))
+    def _failure(self, what: str, hint: str | None = None, places: Sequence[str] = ()) -> ServeError:
+        """Return the error for a server that failed, with the known cause where its log shows one.
+
+        :param places: where its processes are, where it hangs.
+        """
+        findings, fix = diagnose(list(self._progress.last), places)
         hint = fix or hint or "read its log: bundler logs"
         return ServeError(what, where=self.state.log, hint=hint, findings=findings)
 

@@ -7,6 +7,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
 
+from bundler.serve.launch import DEFAULT_PORT
 from bundler.serve.server_record import server_name
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ STOP_SECONDS = 90
 
 
 def unit_name(launch: ServerLaunch, rank: int) -> str:
-    """Return a unit's file name: ``bundler-glm-4.7.service``, with the rank where there are several nodes."""
+    """Return a unit's file name: ``bundler-glm-4.7.service``, with port and rank where there are others."""
     words = re.sub(r"[^\w.-]", "-", launch.target.spec.name)
     node = f"-rank{rank}" if launch.wishes.nnodes > 1 else ""
-    return f"bundler-{words.lower()}{node}.service"
+    port = f"-{launch.port}" if launch.port != DEFAULT_PORT else ""
+    return f"bundler-{words.lower()}{port}{node}.service"
 
 
 def unit(

@@ -15,10 +15,15 @@ from bundler.host.needs import Needs
 from bundler.host.surroundings import inherited
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
 from bundler.model import ModelFacts, ModelSpec
-from bundler.serve.environment_checks import check_openness, check_place, writable_folder
+from bundler.serve.environment_checks import (
+    check_home,
+    check_openness,
+    check_place,
+    check_speculation,
+    writable_folder,
+)
 from bundler.serve.launch import Served, Software, Wishes, build
-from bundler.stack import Stack
-from bundler.workspace import prefix_of
+from bundler.workspace import Workspace, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +31,9 @@ if TYPE_CHECKING:
     from bundler.common.progress import Reporter
     from bundler.host.facts import HostFacts
     from bundler.host.finding import Finding
+    from bundler.manifest import Environment
     from bundler.serve.launch import ServerLaunch
+    from bundler.workspace import EnvironmentLock
 
 CHECKED_ALONE = ModelSpec(name="no-model")
 """Stands for the model where an environment is checked by itself."""
@@ -54,7 +61,6 @@ class Opened:
 
     installation: Installation | None
     """``None`` in a workspace."""
-    target: Served
     host: HostFacts
     launch: ServerLaunch
 
@@ -87,7 +93,7 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     host = host or describe()
     activation = _activation(software, inherited(os.environ, choice.wishes.keep_env))
     launch = build(target, choice.wishes, host, os.environ, activation)
-    return Opened(installation=installation, target=target, host=host, launch=launch)
+    return Opened(installation=installation, host=host, launch=launch)
 
 
 def findings_of(
@@ -107,11 +113,13 @@ def findings_of(
     from bundler.host.doctor import examine
 
     findings = examine(opened.host, _needs(opened.launch))
-    served = opened.target.spec is not CHECKED_ALONE
+    served = opened.launch.target.spec is not CHECKED_ALONE
     if served:
         findings.append(check_openness(opened.launch, key=key))
+        findings += check_speculation(opened.launch)
     if here:
-        findings += check_place(opened.target, opened.launch.environment(os.environ))
+        findings += check_home(opened.launch)
+        findings += check_place(opened.launch.target, opened.launch.environment(os.environ))
     if here and served:
         findings += _weights(opened, deep, reporter)
     return findings
@@ -149,29 +157,24 @@ def _open_software(choice: Choice, installation: Installation | None) -> Softwar
 
     :raises InputError: there is no such environment or interpreter.
     """
-    from bundler.workspace import Workspace
-
     if choice.python is not None:
         path = find_interpreter(choice.python)
         told = probe(path, choice.wishes.keep_env)
-        stack = Stack(
-            cuda=told.cuda, python=told.python, torch=told.torch, sglang=told.sglang, cudnn=told.cudnn
-        )
-        return Software(None, Path(told.prefix), path, stack, probed=True)
+        return Software(None, Path(told.prefix), path, told, probed=True)
+    one: EnvironmentLock | Environment
     if installation is None:
-        lock = Workspace.load(choice.start).environment(choice.environment or "default")
-        name, stack, prefix = lock.name, lock.stack, prefix_of(choice.start.absolute(), lock.name)
+        root = choice.start.absolute()
+        one = Workspace.load(root).environment(choice.environment or "default")
     elif installation.environments:
-        environment = installation.environment(choice.environment)
-        name, stack = environment.name, environment.stack
-        prefix = prefix_of(installation.root, name)
+        root, one = installation.root, installation.environment(choice.environment)
     else:
         raise InputError(
             "this installation holds no environment",
             where=installation.root,
             hint="name an interpreter that has SGLang: --python python3; or unpack a bundle with one",
         )
-    return Software(name, prefix, prefix / "bin" / "python", stack)
+    prefix = prefix_of(root, one.name)
+    return Software(one.name, prefix, prefix / "bin" / "python", one.stack)
 
 
 def _open_model(choice: Choice, installation: Installation | None) -> tuple[ModelSpec, ModelFacts, Path]:

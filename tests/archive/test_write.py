@@ -292,6 +292,9 @@ def test_finding_the_bundle_that_is_meant(
         find_bundle(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert find_bundle() == bundle, "the variable says which"
+    monkeypatch.chdir(tmp_path / "copy")
+    assert find_bundle() == bundle, "against what lies about, too"
+    assert find_bundle(tmp_path / "copy") == tmp_path / "copy", "and what is named against the variable"
 
 
 class TestAddingToAnInstallation:

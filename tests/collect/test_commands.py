@@ -118,7 +118,7 @@ def test_the_real_plan_lists_everything() -> None:
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert sum(line.startswith("  conda ") for line in lines) == 60 + 25
-    assert sum(line.startswith("  wheel ") for line in lines) == 162 + 36
+    assert sum(line.startswith("  wheel ") for line in lines) == 162 + 38
 
 
 def test_a_model_alone_needs_no_workspace(tiny_model: Path, tmp_path: Path) -> None:

@@ -109,3 +109,10 @@ def test_a_named_file_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PIXI_CONFIG_FILE", str(tmp_path / "none.toml"))
     with pytest.raises(InputError, match="PIXI_CONFIG_FILE"):
         load_configuration()
+
+
+def test_toml_11_is_read_as_pixi_reads_it(home: Path) -> None:
+    config = home / ".pixi/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('mirrors = {\n  "https://conda.example.invalid/" = ["http://near/"],\n}\n')
+    assert load_configuration().candidates(ADDRESS)[0] == "http://near/forge/noarch/a-1-0.conda"

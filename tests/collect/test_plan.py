@@ -30,7 +30,7 @@ def test_the_real_environments(tmp_path: Path) -> None:
     assert {name: (one.count("conda"), one.count("wheel")) for name, one in by_name.items()} == {
         "default": (60, 162),
         "cu128": (60, 162),
-        "bundler": (25, 36),
+        "bundler": (25, 38),
     }
     text = (PROJECT / "pixi.lock").read_text()
     for one in plan.environments:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -78,6 +79,19 @@ def test_how_pixi_is_called(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> No
     assert Path(env["HOME"]).is_relative_to(stage.root / ".bundler/cache")
     assert call["home"] == ["config.toml"]
     assert not Path(env["HOME"]).exists()
+
+
+def test_pixi_takes_the_platforms_that_were_carried(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*asked: tuple[str, ...]) -> str | None:
+        found = zip(stage.environments("default", "extra"), asked, strict=False)
+        chosen = [
+            replace(one, virtual_packages=packages, other_platforms=("linux-64",)) for one, packages in found
+        ]
+        use(stage, monkeypatch).install(stage.root, chosen, stage.store, SILENT)
+        return _call(stage)["env"].get("CONDA_OVERRIDE_CUDA")
+
+    assert told(("__cuda=9", "__glibc=2.28"), ("__cuda=12.8",)) == "12.8"
+    assert told(("__glibc=2.28",)) is None
 
 
 def _call(stage: Stage) -> dict[str, dict[str, str]]:

@@ -73,7 +73,9 @@ def launches(prefix: Path) -> tuple[ServerLaunch, ...]:
         for capability in CAPABILITIES
         for wishes in (
             Wishes(),
-            Wishes(tp_size=16, nnodes=2, node_rank=1, dist_init_addr="127.0.0.1:20000", config=Path("/key")),
+            Wishes(
+                tp_size=16, nnodes=2, node_rank=1, dist_init_addr="127.0.0.1:20000", key_file=Path("/key")
+            ),
         )
     )
 

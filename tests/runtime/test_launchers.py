@@ -70,6 +70,8 @@ def test_the_runtimes_interpreter_comes_first_and_words_pass_unchanged(root: Pat
     assert said("bundler", *words, env={"PATH": f"{root}/bin:{os.defpath}"}) == expected
     assert said("./bundler", *words, cwd=root / "bin") == expected
     assert said(link, env={"BUNDLER_HOME": "/other"})[0] == "/other"
+    program(root / "runtime/bin/python", SHOW.format("$BUNDLER_INSTALLATION"))
+    assert said(link, env={"BUNDLER_INSTALLATION": "/other"})[0] == str(root)
 
 
 def test_an_installation_may_be_moved(root: Path, tmp_path: Path) -> None:

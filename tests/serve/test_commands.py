@@ -3,14 +3,23 @@
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from bundler.cli.smoke import _sized
-from bundler.errors import DoctorError, InputError, UnknownNameError, UsageError, WarningsError
+from bundler.errors import (
+    DoctorError,
+    InputError,
+    NotRunningError,
+    UnknownNameError,
+    UsageError,
+    WarningsError,
+)
 from bundler.installation import find_installation
 from bundler.manifest import Environment
+from bundler.runtime.launchers import write_launchers
 from bundler.work.serving import Choice
 
 from .conftest import SPEC, Bench, free_port, gpu, make_installation
@@ -237,31 +246,68 @@ def test_no_interpreter(bench: Bench) -> None:
 
 
 def test_finding_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here, above, directly below, then BUNDLER_HOME; several below are named."""
-    monkeypatch.delenv("BUNDLER_HOME", raising=False)
-    with pytest.raises(UnknownNameError, match="BUNDLER_HOME isn't set"):
-        find_installation(tmp_path)
+    """What is named, then the launcher's own, then BUNDLER_HOME, then here, above, directly below."""
+    for variable in ("BUNDLER_HOME", "BUNDLER_INSTALLATION"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError, match="no installation here"):
+        find_installation()
     one = make_installation(tmp_path / "place" / "one")
     assert find_installation(one).root == one
     assert find_installation(one / "weights" / SPEC.name).root == one
     assert find_installation(tmp_path / "place").root == one
-    monkeypatch.setenv("BUNDLER_HOME", str(one))
-    assert find_installation(tmp_path).root == one
+    monkeypatch.chdir(tmp_path / "place")
+    assert find_installation().root == one
     two = make_installation(tmp_path / "place" / "two")
-    # As from outside by the installation's own bin/bundler, which sets the variable.
-    assert find_installation(tmp_path / "place").root == one
-    assert find_installation(two).root == two
-    monkeypatch.delenv("BUNDLER_HOME")
     with pytest.raises(UnknownNameError) as raised:
-        find_installation(tmp_path / "place")
+        find_installation()
     assert len(raised.value.findings) == 2
+    monkeypatch.chdir(one)
+    assert find_installation().root == one
+    monkeypatch.setenv("BUNDLER_HOME", str(two))
+    assert find_installation().root == two, "the variable wins against what lies about"
+    monkeypatch.setenv("BUNDLER_INSTALLATION", str(one))
+    assert find_installation().root == one, "the launcher's own wins against the variable"
+    assert find_installation(two).root == two, "and what is named against all"
+    monkeypatch.setenv("BUNDLER_INSTALLATION", str(tmp_path / "gone"))
+    with pytest.raises(UnknownNameError, match="BUNDLER_INSTALLATION doesn't name an installation"):
+        find_installation()
+    monkeypatch.delenv("BUNDLER_INSTALLATION")
     monkeypatch.setenv("BUNDLER_HOME", str(tmp_path / "none"))
-    with pytest.raises(UnknownNameError):
-        find_installation(tmp_path / "place")
-    monkeypatch.delenv("BUNDLER_HOME")
+    with pytest.raises(UnknownNameError, match="BUNDLER_HOME doesn't name an installation"):
+        find_installation()
     (tmp_path / "half" / ".bundler").mkdir(parents=True)
     with pytest.raises(InputError, match="not a finished installation"):
         find_installation(tmp_path / "half")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("BUNDLER_HOME", str(one))
+    with pytest.raises(UnknownNameError):
+        find_installation(tmp_path / "empty")
+
+
+def test_a_launcher_means_its_own_installation(bench: Bench, tmp_path: Path) -> None:
+    """``cd A; ../B/bin/bundler stop`` leaves A's server alone, and the first line says what is meant."""
+    other = make_installation(tmp_path / "other")
+    write_launchers(other)
+
+    def call(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        command = [other / "bin/bundler", *words]
+        variables = bench.env | env
+        return subprocess.run(
+            command, cwd=bench.root, env=variables, capture_output=True, text=True, timeout=60
+        )
+
+    assert bench.run(*bench.serve("--detach")).returncode == 0
+    stopped = call("stop")
+    assert stopped.returncode == NotRunningError.exit_code
+    assert stopped.stderr.splitlines()[0] == f"installation: {other}"
+    assert call("stop", BUNDLER_HOME=str(bench.root)).returncode == NotRunningError.exit_code
+    assert bench.run("status").returncode == 0
+    named = call("stop", "-C", ".")
+    assert named.returncode == 0 and named.stderr.splitlines()[0] == f"installation: {bench.root}"
+    shown = bench.run(*bench.serve("--detach"), BUNDLER_HOME=str(other))
+    assert shown.stderr.splitlines()[0] == f"installation: {other}"
+    assert call("stop").returncode == 0
 
 
 def test_an_installation_of_anothers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,3 +333,13 @@ def test_doctor_warns_of_a_server_open_to_all(bench: Bench, tmp_path: Path) -> N
     assert levels(bench.run(*words, "--host", "127.0.0.1").stdout)["access"] == "good"
     assert levels(bench.run(*words, "--", "--api-key", "x").stdout)["access"] == "good"
     assert levels(bench.run(*words, "--api-key-file", str(tmp_path / "key")).stdout)["access"] == "good"
+
+
+def test_no_empty_lines(bench: Bench) -> None:
+    """No line of status and stop is empty; doctor warns of a server that is open to all."""
+    assert bench.run(*bench.serve("--detach")).returncode == 0
+    for words in (("status",), ("stop",), ("status",), ("stop",)):
+        done = bench.run(*words)
+        assert "" not in [line.strip() for line in (done.stdout + done.stderr).splitlines()], words
+    done = bench.run("doctor", "--python", bench.python, "--host", "0.0.0.0", "--json")
+    assert levels(done.stdout)["access"] == "warn"

@@ -7,11 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bundler.collect.models.specs import load_spec
 from bundler.errors import UsageError
 from bundler.host.facts import HostFacts
 from bundler.host.network import client_host, interface_towards, own_addresses, split_address
 from bundler.model import Fit, LaunchVariant, ModelFacts, ModelSpec, Requirements
 from bundler.model import Launch as LaunchSpec
+from bundler.serve.environment_checks import check_home, check_speculation
 from bundler.serve.flags import merge, parse, value_of
 from bundler.serve.launch import Served, ServerLaunch, Software, Wishes, build
 from bundler.serve.sglang_versions import CACHES
@@ -267,3 +269,58 @@ def test_a_name_that_leads_to_loopback_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_own_addresses_leave_loopback_out() -> None:
     """What is told is an address that others may reach."""
     assert "127." not in own_addresses()
+
+
+FUSION = "--enforce-disable-flashinfer-allreduce-fusion"
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+@pytest.mark.parametrize(
+    ("version", "passed"),
+    [("0.5.7", 0), ("0.5.9", 0), ("0.5.10", 0), ("0.5.10.post1", 1), ("0.5.17", 1), (None, 0)],
+)
+def test_the_fused_all_reduce_is_off(version: str | None, passed: int) -> None:
+    """It hangs without NVLink multicast: versions that have the flag get it, whatever model they serve."""
+    assert launch(sglang=version).argv.count(FUSION) == passed
+    for path in sorted(MANIFESTS.glob("*.toml")):
+        one = launch(sglang=version, spec=load_spec(path))
+        assert one.argv.count(FUSION) == passed, path
+        if version and not passed:
+            assert one.added["SGLANG_IS_FLASHINFER_AVAILABLE"] == "false"
+
+
+def test_the_fused_all_reduce_by_name() -> None:
+    """Who asks for it gets it."""
+    for extra in (
+        ("--enable-flashinfer-allreduce-fusion",),
+        ("--flashinfer-allreduce-fusion-backend", "trtllm"),
+    ):
+        assert FUSION not in launch(Wishes(extra=extra), sglang="0.5.17").argv
+
+
+def test_what_forbids_multicast_reaches_the_ranks() -> None:
+    """Whatever else the caller's environment loses, and whichever way the server is started."""
+    off = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
+    base = {"PATH": "/usr/bin", "HOME": "/tmp", **off}
+    for version in ("0.5.7", "0.5.17"):
+        for path in sorted(MANIFESTS.glob("*.toml")):
+            environment = launch(base=base, sglang=version, spec=load_spec(path)).environment(base)
+            assert environment.items() >= off.items()
+
+
+def test_a_home_that_cant_be_written() -> None:
+    """SGLang writes there which GPUs reach each other: it gets a home among the caches."""
+    one = launch(base={"HOME": "/dev/null/home"})
+    assert one.environment({"HOME": "/dev/null/home"})["HOME"] == "/opt/glm/.bundler/cache/home"
+    assert "caches" not in str(launch(base={"HOME": "/tmp"}).added.get("HOME"))
+    assert "HOME" not in launch(base={"HOME": "/tmp"}).added
+    assert "/opt/glm/.bundler/cache/home" in next(check_home(one)).line
+    assert list(check_home(launch(base={"HOME": "/tmp"}))) == []
+
+
+def test_speculation_bounds_the_requests() -> None:
+    """Doctor says how many are served at once, unless it was told."""
+    spec = load_spec(MANIFESTS / "GLM-4.7-FP8.toml")
+    assert "48 at once" in next(check_speculation(launch(spec=spec))).line
+    told = Wishes(extra=("--max-running-requests", "64"))
+    assert list(check_speculation(launch(told, spec=spec))) == [] == list(check_speculation(launch()))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bundler.environment_check import CheckResult
+from bundler.serve.check import table
 from bundler.serve.failures import FAILURES, ending, explain, telling
 from bundler.serve.progress_log import LogTail, Progress
 
@@ -113,7 +115,101 @@ def test_telling_lines() -> None:
         "ValueError: no",
         " 50%|## [1.0it/s]",
     ]
-    assert telling(lines) == ["x", "    call()", "ValueError: no"]
+    assert telling(lines) == ["x", "ValueError: no"]
+
+
+FAILED_RANK = """[2026-11-25 10:00:00 TP0] Load weight begin. avail mem=78.8 GB
+[10:00:01] Glm4MoeForCausalLM has no SGLang implementation, falling back to Transformers implementation.
+[2026-11-25 10:00:02 TP1] Scheduler hit an exception: Traceback (most recent call last):
+  File "/env/sglang/srt/managers/scheduler.py", line 2700, in run_scheduler_process
+    raise RuntimeError("CUDA out of memory")
+  File "/env/sglang/srt/model.py", line 3, in load
+    weights[name]
+    ~~~~~~~^^^^^^
+KeyError: 'model.layers.3.mlp'
+
+[2026-11-25 10:00:03] Received sigquit from a child process. It usually means the child failed.
+""".splitlines()
+
+
+def test_a_failed_rank_is_no_want_of_memory() -> None:
+    """SGLang kills itself when a rank failed; the cause is the exception above, without the frames' code."""
+    assert ending(-9, FAILED_RANK) == "SIGKILL (by itself, as a rank had failed)"
+    assert telling(FAILED_RANK)[-1] == "KeyError: 'model.layers.3.mlp'"
+    assert not any("weights[name]" in line or "sigquit" in line for line in telling(FAILED_RANK))
+    assert explain(FAILED_RANK[:2]) is None
+    known = explain(
+        [
+            '  File "a.py", line 3, in f',
+            "    raise RuntimeError('CUDA out of memory')",
+            "libnuma.so.1: cannot open",
+        ]
+    )
+    assert known is not None and "libnuma" in known.cause
+
+
+def test_a_rank_that_the_kernel_killed() -> None:
+    """As SGLang 0.5.7 says it, with and without data parallelism."""
+    for line in ("Exit code: -9", "Rank 0 scheduler 123 terminated with -9"):
+        lines = [
+            "Rank 0 scheduler is dead. Please check if there are relevant logs.",
+            line,
+            "Received sigquit from a child process.",
+        ]
+        known = explain(lines)
+        assert known is not None and "a rank was killed" in known.cause, line
+
+
+def test_the_hang_of_the_fused_all_reduce() -> None:
+    """It is known by where the ranks are, and isn't taken from the line that says it is off."""
+    known = explain(["sglang::scheduler_TP0 (pid 3): wait (flashinfer/comm/mnnvl.py:40) < f (a.py:1)"])
+    assert known is not None and "NVLink multicast" in known.cause
+    off = (
+        "FlashInfer allreduce fusion is forcibly disabled via --enforce-disable-flashinfer-allreduce-fusion."
+    )
+    assert explain([off]) is None
+    both = explain(["SymmDeviceMemory", "torch.OutOfMemoryError: CUDA out of memory"])
+    assert both is not None and "memory" in both.cause
+
+
+def test_the_draft_model_is_loaded_after_the_graphs() -> None:
+    """With EAGLE weights are loaded and graphs captured a second time."""
+    progress = Progress(0.0)
+    lines = [
+        "[2026-11-25 10:00:00 TP0] Init torch distributed begin.",
+        "[2026-11-25 10:00:00 TP0] Load weight begin. avail mem=78.8 GB",
+        "[2026-11-25 10:00:00 TP0] Load weight end.",
+        "[2026-11-25 10:00:00 TP1] Load weight begin. avail mem=78.8 GB",
+    ]
+    for number, line in enumerate(lines):
+        progress.see(line, number)
+    assert progress.stage == "preparing memory"
+    progress.see("[2026-11-25 10:00:00 TP0] Capture cuda graph begin.", 10.0)
+    progress.see("[2026-11-25 10:00:00 TP0] Capture cuda graph end.", 20.0)
+    assert progress.stage == "starting HTTP"
+    progress.see("[2026-11-25 10:00:00 TP1] Load weight begin. avail mem=8 GB", 21.0)
+    assert progress.line(22.0) == "loading the draft model, 22 s"
+    progress.see("[2026-11-25 10:00:00 TP0] Load weight begin. avail mem=8 GB", 22.0)
+    progress.see("[2026-11-25 10:00:00 TP0] Capture draft cuda graph begin.", 30.0)
+    assert progress.stage == "capturing the draft's graphs"
+    progress.see("[2026-11-25 10:00:00 TP0] Capture draft cuda graph end.", 31.0)
+    progress.see("[2026-11-25 10:00:00 TP0] Capture draft extend cuda graph begin.", 32.0)
+    assert progress.stage == "capturing the draft's graphs"
+    progress.see("[2026-11-25 10:00:00 TP0] Capture draft extend cuda graph end.", 40.0)
+    progress.see("INFO:     Application startup complete.", 41.0)
+    seconds = dict(progress.seconds(50.0))
+    assert seconds["loading the draft model"] == 9 and seconds["capturing the draft's graphs"] == 10
+    assert seconds["warming up"] == 9 and sum(seconds.values()) == 50 and min(seconds.values()) >= 0
+
+
+def test_the_library_that_is_missing_is_shown() -> None:
+    """Not the last name that sgl_kernel tried."""
+    seen = (
+        "Traceback\nImportError: libnuma.so.1: cannot open shared object file\nNo module named 'common_ops'"
+    )
+    result = CheckResult(name="import sgl_kernel", passed=False, seconds=1.0, seen=seen)
+    shown = table([result])[0]
+    assert "libnuma.so.1" in shown and "common_ops" not in shown
 
 
 def test_endings() -> None:

@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from bundler.errors import DoctorError, NotRunningError, ServeError, UsageError
+from bundler.serve import process
+from bundler.serve.launch import Wishes
 from bundler.serve.process_tree import started_at
+from bundler.serve.server_record import ServerState, servers, write_state
 
 from .conftest import Bench, gpu
+from .test_launch import HOST, launch
 
 
 def wait_for(condition, seconds=20.0):
@@ -248,6 +252,8 @@ def test_key_is_seen_nowhere(bench: Bench, tmp_path: Path) -> None:
         wait_for(lambda: '"ready_after"' in _state(bench))
         arguments = [Path(f"/proc/{pid}/cmdline").read_text() for pid in bench.processes()]
         assert not any("secret-word" in line for line in arguments)
+        (flags,) = (bench.root / ".bundler/run").glob("*.yaml")
+        assert flags.stat().st_mode & 0o077 == 0
         assert bench.run("smoke").returncode == 0
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
@@ -448,6 +454,7 @@ SIGNALLED = """
 import os, sys
 from bundler.cli.main import run
 from bundler.serve import process
+from bundler.serve.launch import Wishes
 
 record = process.write_state
 
@@ -499,3 +506,50 @@ def test_a_server_that_cannot_be_recorded_is_ended(bench: Bench) -> None:
     done = bench.run(*bench.serve("--detach"), STANDIN="stubborn")
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert bench.processes() == []
+
+
+def test_stop_waits_for_the_gpus_memory(bench: Bench) -> None:
+    """The next server needs what the driver gives back only after the last process is gone."""
+    assert bench.run(*bench.serve("--detach")).returncode == 0
+    bench.gpus(gpu(0, free=40_000_000_000))
+    stopping = bench.popen("stop")
+    try:
+        wait_for(lambda: set(bench.processes()) <= {stopping.pid})
+        time.sleep(1)
+        assert stopping.poll() is None
+        bench.gpus(gpu(0))
+        output, _ = stopping.communicate(timeout=30)
+    finally:
+        stopping.kill()
+    assert stopping.returncode == 0 and "GPU memory as before it" in output
+
+
+def test_what_cannot_be_ended_is_said_and_stays_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of another user, or that hang in the driver."""
+    state = ServerState(
+        pid=os.getpid(), start="", marker="m", started=0.0, model="tiny", served_name="tiny", argv=(),
+        environment=None, url="http://127.0.0.1:1", port=1, tp_size=1, log="server.log",
+    )  # fmt: skip
+    write_state(tmp_path, state)
+    monkeypatch.setattr(process, "end_tree", lambda first, grace: [4711])
+    with pytest.raises(ServeError, match="can't be ended: 4711"):
+        process.stop(tmp_path, state)
+    assert servers(tmp_path) == [state]
+
+
+def test_start_itself_refuses_a_second_server(bench: Bench) -> None:
+    """Of two commands that both saw none a moment before, the later one finds the other's, under the lock."""
+    assert bench.run(*bench.serve("--detach")).returncode == 0
+    again = launch(Wishes(port=bench.port), root=bench.root, caches=bench.tmp / "caches")
+    with pytest.raises(ServeError, match="a server runs here already"):
+        process.start(again, HOST, {}, detach=True)
+    assert bench.run("stop").returncode == 0
+
+
+def test_the_last_words_count_though_their_line_has_no_end(bench: Bench) -> None:
+    """What a process that crashes says last is often the cause."""
+    done = bench.run(*bench.serve("--detach"), STANDIN="abrupt")
+    assert done.returncode == ServeError.exit_code
+    assert "cause: /dev/shm is full or too small" in done.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler.errors import UsageError
 from bundler.serve.launch import Wishes
 from bundler.serve.systemd import unit, unit_name
 
@@ -61,3 +62,49 @@ def test_systemd_accepts_them(bench: Bench, tmp_path: Path) -> None:
     )
     complaints = [line for line in verified.stderr.splitlines() if "bundler-tiny" in line]
     assert verified.returncode == 0 and complaints == [], verified.stderr
+
+
+def units(bench: Bench, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return bench.run("systemd", "--python", bench.python, "-o", str(folder), *words)
+
+
+def test_what_a_unit_names_is_checked(bench: Bench, tmp_path: Path) -> None:
+    """A user that isn't there, a key that it can't read, that others can, or that isn't there are refused."""
+    key = tmp_path / "key"
+    folder = tmp_path / "units"
+    key.write_text("secret\n")
+    for mode, words, said in (
+        (0o600, ("--user", "nobody-at-all"), "there is no user 'nobody-at-all'"),
+        (0o600, ("--user", "nobody", "--api-key-file", str(key)), "user nobody can't read the API key"),
+        (0o644, ("--api-key-file", str(key)), "others can read the API key"),
+        (0o600, ("--api-key-file", str(tmp_path / "none")), "can't read the API key"),
+    ):
+        key.chmod(mode)
+        done = units(bench, folder, *words)
+        assert done.returncode == UsageError.exit_code and said in done.stderr, done.stderr
+        assert not folder.exists()
+
+
+def test_a_folder_that_the_user_cant_enter(bench: Bench, tmp_path: Path) -> None:
+    """The unit would end before the server begins."""
+    bench.root.chmod(0o700)
+    done = units(bench, tmp_path / "units", "--user", "nobody")
+    assert done.returncode == UsageError.exit_code
+    assert "user nobody can't enter the installation's folder" in done.stderr
+
+
+def test_two_ports_are_two_units_and_what_is_next_is_said(bench: Bench, tmp_path: Path) -> None:
+    """One doesn't take the other's place, an older one goes with a word."""
+    folder = tmp_path / "units"
+    first = units(bench, folder, "--port", "30000")
+    second = units(bench, folder, "--port", "30001")
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "bundler-tiny-30001.service",
+        "bundler-tiny.service",
+    ]
+    assert "systemctl enable --now bundler-tiny-30001.service" in second.stderr
+    assert f"cp {folder}/bundler-tiny.service /etc/systemd/system" in first.stderr
+    assert "replaced" not in units(bench, folder, "--port", "30000").stderr
+    changed = units(bench, folder, "--port", "30000", "--tp-size", "1")
+    assert f"replaced an older unit: {folder}/bundler-tiny.service" in changed.stderr

@@ -64,7 +64,10 @@ class ShapeReader(Reader):
         config: dict[str, Any] = dict(CONFIG)
         if fp8:
             config["quantization_config"] = {"quant_method": "compressed-tensors"}
-        self._small: dict[str, bytes] = {"config.json": json.dumps(config).encode(), "tokenizer.json": b"{}"}
+        self._small: dict[str, bytes] = {
+            "config.json": json.dumps(config).encode(),
+            "tokenizer.json": b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}',
+        }
         self._heads: dict[str, bytes] = {}
         self._sizes: dict[str, int] = {}
         self.requested = 0

@@ -46,8 +46,9 @@ RUNTIME = EnvironmentWish(
     "bundler",
     conda=("python",),
     wheels=(
-        *("blake3", "click", "conda-pack", "httpx2", "msgspec", "nvidia-ml-py"),
-        *("packaging", "psutil", "py-rattler", "pyyaml", "tqdm", "uv", "zstandard"),
+        *("blake3", "click", "conda-pack", "httpx2", "jinja2", "license-expression", "msgspec"),
+        *("nvidia-ml-py", "packaging", "psutil", "py-rattler", "pyyaml", "segno", "tomli", "tqdm", "uv"),
+        *("zfec", "zstandard"),
     ),
 )
 """What bundler itself needs on a host without Python: what ``install.sh`` brings there."""

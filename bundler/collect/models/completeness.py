@@ -15,7 +15,7 @@ import msgspec
 
 from bundler.collect.models import config as configs
 from bundler.collect.models.listing import PICKLES
-from bundler.common.broken import BROKEN_JSON
+from bundler.collect.models.small_files import POINTER_LIMIT, decode, fault, is_read, wrong_kind
 from bundler.common.threads import each
 from bundler.errors import DamagedError
 from bundler.safetensors import Header, read_header
@@ -28,14 +28,23 @@ if TYPE_CHECKING:
     from bundler.collect.models.listing import Listing
     from bundler.model import ModelFacts, ModelSpec
 
-JSON_LIMIT = 256 << 20
-"""No JSON file of a model is longer, in bytes; a longer one is not read."""
+SMALL_LIMIT = 256 << 20
+"""No file of a model that is parsed is longer, in bytes; a longer one is not read."""
+MEND = "put the publisher's files in place of those named here; those that are whole can stay"
+"""What mends a model that lies in a folder."""
+OTHERS = {
+    "adapter_config.json": "this is an adapter, no model: pack the base model that it names",
+    "model_index.json": "this is a diffusers pipeline of several models",
+    "params.json": "this is in Mistral's own format: take the version with config.json",
+}
+"""What a folder without config.json is, by a file that tells."""
 READERS = 8
 """Shards' headers that are read at once."""
 SHOWN = 12
 """Findings of one kind that are listed before the rest is counted."""
 
-_NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+_NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.safetensors")
+HEAD = "lm_head.weight"
 _LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)\.")
 
 
@@ -74,6 +83,9 @@ class _Proof:
     allow_pickle: bool
     findings: list[str] = field(default_factory=list)
     headers: dict[str, Header] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    """Files that were named as broken."""
+    parsed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def say(self, lines: Iterable[str], more: str) -> None:
         """Add findings of one kind, the first of them in full."""
@@ -84,31 +96,44 @@ class _Proof:
 
     def json(self, path: str) -> dict[str, Any]:
         """Return a JSON object, or an empty one where the file is absent or broken."""
-        if path not in self.sizes:
-            return {}
-        if self.sizes[path] > JSON_LIMIT:
-            self.findings.append(f"{path} is {self.sizes[path]} bytes long: no such file of a model is")
-            return {}
-        try:
-            data = self.reader.read(path, 0, self.sizes[path])
-            return msgspec.json.decode(data, type=dict[str, Any])
-        except BROKEN_JSON as problem:
-            finding = f"{path} is not a JSON object: {problem}"
-            if finding not in self.findings:
-                self.findings.append(finding)
-            return {}
+        if path not in self.parsed:
+            data = self.bytes(path)
+            value, problem = decode(data) if data is not None else ({}, None)
+            if problem is not None:
+                self.spoil(path, wrong_kind(data or b"") or problem)
+            self.parsed[path] = value
+        return self.parsed[path]
+
+    def bytes(self, path: str) -> bytes | None:
+        """Return a small file's bytes; ``None`` where it is absent, known to be broken, or too long."""
+        if path not in self.sizes or path in self.broken:
+            return None
+        if self.sizes[path] > SMALL_LIMIT:
+            self.spoil(path, f"is {self.sizes[path]} bytes long: no such file of a model is")
+            return None
+        return self.reader.read(path, 0, self.sizes[path])
+
+    def spoil(self, path: str, problem: str) -> None:
+        """Add a finding of a file that nothing else is to be said of."""
+        self.broken.add(path)
+        self.findings.append(f"{path} {problem}")
 
 
-def prove(reader: Reader, *, spec: ModelSpec | None = None, allow_pickle: bool = False) -> ModelFacts:
+def prove(
+    reader: Reader, *, spec: ModelSpec | None = None, allow_pickle: bool = False, mend: str = MEND
+) -> ModelFacts:
     """Prove a model complete and derive its facts.
 
     :param spec: the model's manifest: where it says that the model calls tools or reasons, a chat template
         must be there.
     :param allow_pickle: accept a checkpoint of pickles, of which nothing can be proved.
+    :param mend: the hint of the error: what mends such a model, which depends on where it comes from.
     :raises DamagedError: naming everything that is missing, cut off or contradicts itself, all at once.
     :raises FetchError: a hub failed while it was read.
     """
     proof = _Proof(reader, reader.sizes, allow_pickle)
+    _check_pointers(proof)
+    _check_small_files(proof)
     config = _check_config(proof)
     maps = _check_weights(proof, config)
     code = _check_code(proof)
@@ -117,17 +142,35 @@ def prove(reader: Reader, *, spec: ModelSpec | None = None, allow_pickle: bool =
         raise DamagedError(
             "the model is not whole",
             where=reader.where,
-            hint="fetch it again (what is whole is kept), or take the files named here from the publisher",
+            hint=mend,
             findings=proof.findings,
         )
     return _facts(proof, config, maps, code, template)
 
 
+def _check_pointers(proof: _Proof) -> None:
+    """Name every git LFS pointer: a clone without LFS has them wherever a large file should be."""
+    for path, size in sorted(proof.sizes.items()):
+        if 0 < size < POINTER_LIMIT and not path.endswith((".py", ".md")):
+            problem = wrong_kind(proof.reader.read(path, 0, size))
+            if problem is not None and "LFS" in problem:
+                proof.spoil(path, problem)
+
+
+def _check_small_files(proof: _Proof) -> None:
+    """Parse what the server reads beside the weights."""
+    for path in sorted(proof.sizes):
+        data = proof.bytes(path) if is_read(path) else None
+        if data is not None and (problem := fault(path, data)) is not None:
+            proof.spoil(path, problem)
+
+
 def _check_config(proof: _Proof) -> dict[str, Any]:
     config = proof.json("config.json")
     if "config.json" not in proof.sizes:
-        proof.findings.append("config.json is missing")
-    elif not proof.findings and not isinstance(config.get("architectures"), list):
+        whose = next((what for name, what in OTHERS.items() if name in proof.sizes), "")
+        proof.findings.append("config.json is missing" + (f": {whose}" if whose else ""))
+    elif "config.json" not in proof.broken and not isinstance(config.get("architectures"), list):
         proof.findings.append("config.json names no architecture: SGLang can't tell what model it is")
     return config
 
@@ -135,6 +178,7 @@ def _check_config(proof: _Proof) -> dict[str, Any]:
 def _check_weights(proof: _Proof, config: dict[str, Any]) -> list[str]:
     """Check shards, index and pickles; return the shards that SGLang loads."""
     shards = sorted(path for path in proof.sizes if path.endswith(".safetensors"))
+    readable = [path for path in shards if path not in proof.broken]
     pickles = sorted(path for path in proof.sizes if path.endswith(PICKLES))
     indexes = sorted(path for path in proof.sizes if path.endswith(".safetensors.index.json"))
     if not shards and not indexes:
@@ -144,9 +188,14 @@ def _check_weights(proof: _Proof, config: dict[str, Any]) -> list[str]:
                 "take a safetensors version, or --allow-pickle"
             )
         elif not pickles:
-            proof.findings.append("there are no weights: no *.safetensors")
+            gguf = sorted(path for path in proof.sizes if path.endswith(".gguf"))
+            proof.findings.append(
+                f"the weights are GGUF ({', '.join(gguf[:3])}), not proved here: take safetensors"
+                if gguf
+                else "there are no weights: no *.safetensors"
+            )
         return []
-    _read_headers(proof, shards)
+    _read_headers(proof, readable)
     mapped = [name for index in indexes for name in _check_index(proof, index)]
     if not indexes:
         _check_numbers(proof, shards)
@@ -172,7 +221,10 @@ def _read_headers(proof: _Proof, shards: list[str]) -> None:
     for path in shards:
         result = found[path]
         if isinstance(result, DamagedError):
-            proof.findings += [f"{path}: {finding}" for finding in result.findings]
+            start = proof.reader.read(path, 0, min(proof.sizes[path], POINTER_LIMIT))
+            problem = wrong_kind(start)
+            said = [f"{path} {problem}"] if problem else [f"{path}: {one}" for one in result.findings]
+            proof.findings += said
         else:
             proof.headers[path] = result
 
@@ -180,12 +232,15 @@ def _read_headers(proof: _Proof, shards: list[str]) -> None:
 def _check_index(proof: _Proof, path: str) -> list[str]:
     """Compare an index with the shards' headers, both ways; return the shards it names."""
     weight_map = proof.json(path).get("weight_map")
+    if path in proof.broken:
+        return []
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         proof.findings.append(f"{path} has no weight_map")
         return []
     folder = path.rpartition("/")[0]
     placed = {tensor: f"{folder}/{name}" if folder else name for tensor, name in weight_map.items()}
     named = Counter(placed.values())
+    tied = _is_tied(proof.json("config.json"))
     proof.say(
         (
             f"{shard} is missing: the index puts {count} tensors there"
@@ -203,7 +258,7 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
         (
             f"{shard} lacks {tensor}, which the index puts there"
             for tensor, shard in sorted(placed.items())
-            if shard in held and tensor not in held[shard]
+            if shard in held and tensor not in held[shard] and not (tied and tensor.endswith(HEAD))
         ),
         "tensors that shards lack",
     )
@@ -220,13 +275,22 @@ def _check_index(proof: _Proof, path: str) -> list[str]:
     return sorted(named)
 
 
+def _is_tied(config: dict[str, Any]) -> bool:
+    """Return whether the head is the embedding's matrix once more, which then needs no tensor of its own."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, dict) else {}
+    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
+    # Gemma's config classes tie by default, and their config.json says nothing.
+    return bool(said) if said is not None else str(config.get("model_type")).startswith("gemma")
+
+
 def _check_numbers(proof: _Proof, shards: list[str]) -> None:
     """Without an index, the numbers in the shards' names tell which are missing."""
     match = next(filter(None, map(_NUMBERED.fullmatch, shards)), None)
     if match is None:
         return
     wanted = (
-        f"{match['stem']}-{number:05}-of-{match['count']}.safetensors"
+        f"{match['stem']}-{number:0{len(match['number'])}}-of-{match['count']}.safetensors"
         for number in range(1, int(match["count"]) + 1)
     )
     proof.say((f"{name} is missing" for name in wanted if name not in proof.sizes), "missing shards")

@@ -6,10 +6,12 @@ import os
 import stat
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from bundler.archive.member import FileSource
-from bundler.collect.models.listing import ListedFile, Listing, is_wanted, select
+from bundler.collect.models.cache_folder import cached_model
+from bundler.collect.models.completeness import MEND
+from bundler.collect.models.listing import ListedFile, Listing, is_stranger, is_wanted, select
 from bundler.collect.models.source import JOBS
 from bundler.common.progress import SILENT
 from bundler.errors import DamagedError, InputError
@@ -31,6 +33,7 @@ class FolderSource:
     folder: Path
     allow_pickle: bool = False
     origin: str = field(default="folder", init=False)
+    mend: ClassVar[str] = MEND
 
     @cached_property
     def listing(self) -> Listing:
@@ -50,7 +53,10 @@ class FolderSource:
                 "the model's folder is empty", where=self.folder, hint="name the one that holds config.json"
             )
         return select(
-            Listing(scan(self.folder, self.spec.files)),
+            Listing(
+                scan(self.folder, self.spec.files),
+                self.folder.resolve().name if cached_model(self.folder) else None,
+            ),
             self.spec.files,
             where=self.folder,
             allow_pickle=self.allow_pickle,
@@ -64,6 +70,8 @@ class FolderSource:
         self, weights: Path, *, reporter: Reporter = SILENT, jobs: int = JOBS, rehash: bool = False
     ) -> Path:
         """Return the folder; nothing is copied."""
+        if left_out := self.listing.left_out:
+            reporter.say(f"left out, as the server doesn't load them: {', '.join(left_out)}")
         return self.folder
 
     def members(self, weights: Path) -> dict[str, tuple[Source, str | None]]:
@@ -85,15 +93,17 @@ def scan(root: Path, selection: FileSelection) -> tuple[ListedFile, ...]:
     :raises DamagedError: links that lead out or nowhere, and things that are neither file nor folder; all
         of them at once.
     """
-    top = root.resolve()
+    top = cached_model(root) or root.resolve()
     found: list[tuple[str, str]] = []
-    files = sorted(file for file in _walk(root, "", top, (top,), found) if is_wanted(file.path, selection))
+    files = sorted(
+        file for file in _walk(root, "", top, (root.resolve(),), found) if is_wanted(file.path, selection)
+    )
     findings = [f"{path}: {what}" for path, what in found if is_wanted(path, selection)]
     if findings:
         raise DamagedError(
             "the model folder holds what can't be carried",
             where=root,
-            hint="put the files themselves there (a hub's cache: download again with --local-dir), "
+            hint="copy it with the files in place of links (`cp -rL FOLDER ELSEWHERE`), "
             "or exclude them in the manifest's files.exclude",
             findings=findings[:20],
         )
@@ -106,6 +116,8 @@ def _walk(
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = prefix + entry.name
         place = folder / entry.name
+        if is_stranger(path):
+            continue
         try:
             target = place.resolve(strict=True)
         except (OSError, RuntimeError):
@@ -121,5 +133,5 @@ def _walk(
             findings.append((path, "neither a file nor a folder"))
         elif target in above:
             findings.append((path, "a link to a folder that it lies in"))
-        elif entry.name not in (".git", ".cache"):
+        else:
             yield from _walk(place, f"{path}/", top, (*above, target), findings)

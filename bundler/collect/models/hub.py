@@ -6,7 +6,7 @@ import re
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -53,6 +53,10 @@ class HubModel:
     place: HubSource
     allow_pickle: bool = False
     patience: Patience = HUB_PATIENCE
+    mend: ClassVar[str] = (
+        "these are the publisher's own files, and fetching them again mends nothing: "
+        "name another revision, or take the model's other hub"
+    )
 
     @property
     def origin(self) -> str:
@@ -116,7 +120,7 @@ class HubModel:
         """
         listing = self.listing
         if listing.left_out:
-            reporter.say(f"left out, as safetensors are there: {', '.join(listing.left_out)}")
+            reporter.say(f"left out, as the server doesn't load them: {', '.join(listing.left_out)}")
         if listing.revision is None or not re.fullmatch(r"[0-9a-f]{40}", listing.revision):
             reporter.say(
                 f"{self.origin}: the hub doesn't tell which commit {listing.revision} is; "

@@ -17,17 +17,36 @@ if TYPE_CHECKING:
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of checkpoints that run code when they are loaded."""
 NEVER = (
-    ".git/*",
-    ".cache/*",
+    ".git",
+    ".cache",
     ".gitattributes",
     ".gitignore",
-    "._____temp/*",
+    "._*",
     ".msc",
     ".mdl",
     ".mv",
     ".DS_Store",
+    "desktop.ini",
+    "Thumbs.db",
+    "__MACOSX",
 )
-"""What hubs, their clients and file managers leave beside a model's own files."""
+"""Files and folders that hubs, their clients and file managers leave beside a model's own, at any depth."""
+
+
+SPARE = (
+    "consolidated*.safetensors",
+    "consolidated*.safetensors.index.json",
+    "original/*",
+    "metal/*",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "*.gguf",
+    "*.onnx",
+    "*.h5",
+    "*.msgpack",
+)
+"""The same weights in formats that the server doesn't load where the root has safetensors."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,9 +70,9 @@ class Listing:
     files: tuple[ListedFile, ...]
     """By path."""
     revision: str | None = None
-    """The commit that the files belong to; ``None`` for a folder."""
+    """The commit that the files belong to; ``None`` for a folder that doesn't tell."""
     left_out: tuple[str, ...] = ()
-    """Pickles that safetensors files make superfluous."""
+    """Weights that the server doesn't load, as safetensors files are there."""
 
     @property
     def size(self) -> int:
@@ -70,7 +89,8 @@ def select(
 ) -> Listing:
     """Return a listing with the files that the manifest wants.
 
-    Pickles beside safetensors are left out: SGLang wouldn't load them, and they would only take room.
+    Pickles beside safetensors are left out: SGLang wouldn't load them, and they would only take room. So are
+    the publisher's own formats of the same weights, unless ``files.include`` names what is wanted.
 
     :param where: the source, for messages.
     :raises InputError: nothing is left.
@@ -82,6 +102,14 @@ def select(
     if not allow_pickle and any(file.path.endswith(".safetensors") for file in wanted):
         left_out = [file.path for file in wanted if file.path.endswith(PICKLES)]
         wanted = [file for file in wanted if not file.path.endswith(PICKLES)]
+    if selection.include == ("*",):
+        spare = {file.path for file in wanted if _is_spare(file.path)}
+        if any(
+            "/" not in path and path.endswith(".safetensors")
+            for path in {file.path for file in wanted} - spare
+        ):
+            left_out += spare
+            wanted = [file for file in wanted if file.path not in spare]
     if not wanted:
         raise InputError(
             "the model has no file that its manifest wants",
@@ -101,7 +129,16 @@ def select(
 
 def is_wanted(path: str, selection: FileSelection) -> bool:
     """Return whether the manifest wants a file; what hubs and their clients leave beside is never wanted."""
-    return _matches(path, selection.include) and not _matches(path, (*NEVER, *selection.exclude))
+    return _matches(path, selection.include) and not (is_stranger(path) or _matches(path, selection.exclude))
+
+
+def _is_spare(path: str) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in SPARE)
+
+
+def is_stranger(path: str) -> bool:
+    """Return whether a file, or a folder above it, was left by a hub's client or a file manager."""
+    return any(fnmatch.fnmatchcase(part, pattern) for part in path.split("/") for pattern in NEVER)
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:

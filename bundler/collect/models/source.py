@@ -64,7 +64,7 @@ def carry(
         folder = source.fetch(weights, reporter=reporter, jobs=jobs, rehash=rehash)
         reader, sources = folder_reader(folder, source.listing), source.members(weights)
     with reporter.phase(f"prove {source.spec.name} whole", None, unit="shards") as meter:
-        facts = prove(reader, spec=source.spec, allow_pickle=source.allow_pickle)
+        facts = prove(reader, spec=source.spec, allow_pickle=source.allow_pickle, mend=source.mend)
         meter.advance(facts.shards)
     listing, root = source.listing, f"{WEIGHTS}/{source.spec.name}"
     members = (

@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import tomli
 
 import bundler
+from bundler.collect.models.cache_folder import cached_model, snapshot_of
 from bundler.collect.models.folder import FolderSource
 from bundler.errors import InputError, UnknownNameError
 from bundler.model import HubSource, ModelSpec, Sources
@@ -89,14 +90,20 @@ def open_model(
     if word.endswith(".toml"):
         return _open(load_spec(Path(word)), Path(word).parent, source, allow_pickle)
     if ("/" in word or word.startswith(".")) and Path(word).is_dir():
-        return FolderSource(_folder_spec(Path(word), folders), Path(word), allow_pickle)
+        return _in_folder(Path(word), folders, allow_pickle)
     try:
         known = find_spec(word, folders)
     except InputError:
         if not Path(word).is_dir():
             raise
-        return FolderSource(_folder_spec(Path(word), folders), Path(word), allow_pickle)
+        return _in_folder(Path(word), folders, allow_pickle)
     return _open(known.spec, known.base(workspace), source, allow_pickle)
+
+
+def _in_folder(folder: Path, folders: tuple[Path, ...], allow_pickle: bool) -> FolderSource:
+    """Return a folder as a source; of a model in Hugging Face's cache its snapshot."""
+    snapshot = snapshot_of(folder)
+    return FolderSource(_folder_spec(snapshot, folders), snapshot, allow_pickle)
 
 
 def _open(spec: ModelSpec, base: Path, wanted: SourceKind | None, allow_pickle: bool) -> ModelSource:
@@ -145,7 +152,9 @@ def _sources(kind: SourceKind, place: HubSource) -> Sources:
 
 def _folder_spec(folder: Path, folders: tuple[Path, ...]) -> ModelSpec:
     """Return the spec of a folder: that of the manifest which has its name, if there is one."""
-    name = folder.resolve().name
+    name = (cached_model(folder) or folder.resolve()).name
+    if name.startswith("models--"):
+        name = name.rpartition("--")[2]
     if not NAME.fullmatch(name):
         raise InputError(
             f"{name!r} can't be a model's name",
@@ -165,13 +174,13 @@ def load_spec(path: Path) -> ModelSpec:
         its key.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomli.loads(path.read_text("utf-8"))
     except OSError as problem:
         raise InputError(f"can't read the model manifest: {problem.strerror}", where=path) from problem
     except UnicodeDecodeError as problem:
         what = f"the model manifest is not UTF-8 (byte {problem.start})"
         raise InputError(what, where=path, hint="save it as UTF-8") from problem
-    except tomllib.TOMLDecodeError as problem:
+    except tomli.TOMLDecodeError as problem:
         what = f"the model manifest is not TOML: {problem}"
         raise InputError(what, where=path, hint="mend that line") from problem
     unusable = "the model manifest can't be used"

@@ -11,7 +11,8 @@ if [ ! -x "$python" ]; then
   exit 3
 fi
 BUNDLER_HOME=${BUNDLER_HOME:-$root}
-export BUNDLER_HOME
+BUNDLER_INSTALLATION=$root
+export BUNDLER_HOME BUNDLER_INSTALLATION
 # -I: neither the current folder nor the user's Python settings decide what runs. -B: on a full disk Python
 # leaves a compiled module cut short, and stumbles over it ever after.
 exec "$python" -I -B -m bundler "$@"

@@ -213,3 +213,34 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_folder_cannot_be_streamed(model: Path) -> None:
     with pytest.raises(InputError, match="nothing to stream"):
         carry(FolderSource(ModelSpec(name="m"), model), model, stream=True)
+
+
+def test_a_tied_head_needs_no_tensor(model: Path) -> None:
+    def forget(index: dict[str, Any]) -> None:
+        index["weight_map"]["model.lm_head.weight"] = FIRST
+
+    edit(model / INDEX, forget)
+    assert f"{FIRST} lacks model.lm_head.weight" in findings(model)
+    edit(model / "config.json", lambda config: config.update(tie_word_embeddings=True))
+    assert proved(model).entry.facts.shards == 4
+
+
+def test_numbers_of_six_digits_are_read(model: Path) -> None:
+    for path in [*model.glob("*.safetensors"), model / INDEX]:
+        path.unlink()
+    (model / "model-00001-of-000002.safetensors").write_bytes(b"")
+    assert "model-00002-of-000002.safetensors is missing" in findings(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("adapter_config.json", "this is an adapter"),
+        ("model_index.json", "this is a diffusers pipeline"),
+        ("x.gguf", "the weights are GGUF (x.gguf)"),
+    ],
+)
+def test_what_is_no_such_model_is_called_what_it_is(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / name).write_text("{}")
+    assert said in findings(tmp_path / "m")

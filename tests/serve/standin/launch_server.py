@@ -1,10 +1,12 @@
 """Stands in for ``sglang.launch_server``: real HTTP, real signals, SGLang's log lines, failures on demand.
 
 ``STANDIN`` names what it does, words joined by commas:
-``slow`` (each stage takes a while), ``crash`` (ends while loading), ``hang`` (stays 503), ``silent`` (never
-opens its port), ``stubborn`` (a child in a session of its own ignores SIGTERM), ``dies`` (ends soon after it
-was ready), ``bare`` (a child without its environment ignores SIGTERM), ``ranked`` (a child with a rank's
-title), ``gibberish`` (answers with nothing).
+``slow`` (each stage takes a while), ``crash`` (ends while loading), ``abrupt`` (so, amid a line), ``hang``
+(stays 503), ``silent`` (never opens its port), ``stubborn`` (a child in a session of its own ignores
+SIGTERM), ``dies`` (ends soon after it was ready), ``bare`` (a child without its environment ignores SIGTERM),
+``ranked`` (a child with a rank's title), ``gibberish`` (answers with nothing), ``cold`` (the first chat takes
+long), ``mute`` (chats are never answered), ``short`` (long prompts are refused), ``fragile`` (ends at the
+first chat), ``stuck`` (a rank waits for another for ever, before the port is opened).
 """
 
 import json
@@ -30,8 +32,20 @@ def log(line):
     print(f"[2026-11-24 02:00:00] {line}", flush=True)
 
 
+STUCK = """
+import threading, time
+def all_reduce():
+    time.sleep(600)
+def forward():
+    all_reduce()
+forward()
+"""
+
+
 class State:
     ready = False
+    chats = 0
+    lock = threading.Lock()
     key = None
 
 
@@ -60,8 +74,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         if not self.allowed():
-            return
+            return None
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.misbehave(body)
         message = {"role": "assistant", "content": "Hi there."}
         content = body["messages"][0]["content"]
         if body.get("tools"):
@@ -73,7 +88,24 @@ class Handler(BaseHTTPRequestHandler):
             message = {"content": "391", "reasoning_content": "17 times 20 is 340, and 51 more."}
         if "gibberish" in MODES:
             message = {"content": "", "tool_calls": None}
-        self.answer(200, {"choices": [{"message": message}]})
+        if "short" in MODES and len(content) > 1000:
+            return self.answer(400, {"message": "the prompt is longer than the context"})
+        return self.answer(200, {"choices": [{"message": message}]})
+
+    def misbehave(self, body):
+        with State.lock:
+            State.chats += 1
+            first = State.chats == 1
+        asked = os.path.join(os.environ["STANDIN_HOME"], "asked.jsonl")  # noqa: PTH118
+        with open(asked, "a") as file:  # noqa: PTH123
+            file.write(json.dumps(body) + "\n")
+        if "cold" in MODES and first:
+            time.sleep(1.5)
+        if "mute" in MODES:
+            time.sleep(600)
+        if "fragile" in MODES:
+            log("RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist")
+            os._exit(3)
 
 
 def stage(line):
@@ -104,6 +136,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     stage("Init torch distributed begin.")
     stage("Load weight begin. avail mem=78.00 GB")
+    if "abrupt" in MODES:
+        print("Fatal Python error: Bus error", end="", flush=True)
+        os._exit(3)
     if "crash" in MODES:
         time.sleep(0.3)
         log("RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. Current value: 0")
@@ -121,7 +156,9 @@ def main():
         flush=True,
     )
     stage("Capture cuda graph end. Time elapsed: 1.00 s.")
-    if "silent" in MODES:
+    if "stuck" in MODES:
+        subprocess.Popen(["sglang::scheduler_TP0", "-c", STUCK], executable=sys.executable)
+    if MODES & {"silent", "stuck"}:
         time.sleep(600)
     server = ThreadingHTTPServer((option("--host"), int(option("--port"))), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
