@@ -158,6 +158,8 @@ def survey(
         elif stat.S_ISDIR(there.st_mode) or (known is None and (entry.path, entry.sha256) not in promised):
             found.conflicts.append(entry.path)
 
+    if not doubtful:
+        return found
     tree = bundle.manifest.tree
     with reporter.phase("compare", sum(tree[number].size for number, _ in doubtful)) as meter:
 

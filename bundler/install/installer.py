@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from packaging.version import Version
+
 from bundler.errors import InstallError
 from bundler.installation import CACHE
+from bundler.platforms import cuda_of
 from bundler.store import MIRROR, REFILL
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 
+OVERRIDE_CUDA = "CONDA_OVERRIDE_CUDA"
 LOCK_FILE = ".bundler-install.lock"
 SCRATCH = ".bundler-install-"
 
@@ -38,7 +42,7 @@ KEPT_VARIABLES = frozenset(
         *("PATH", "TMPDIR", "TEMP", "TMP", "USER", "LOGNAME", "SHELL"),
         *("LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "COLUMNS", "LINES"),
         *("NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"),
-        *("RUST_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS"),
+        *(OVERRIDE_CUDA, "RUST_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS"),
     }
 )
 """All that an installer sees of the caller's variables, besides ``LC_*``: neither configuration nor proxies,
@@ -111,6 +115,20 @@ def clean_environment(base: Mapping[str, str], home: Path) -> dict[str, str]:
     kept = {key: value for key, value in base.items() if key in KEPT_VARIABLES or key.startswith("LC_")}
     kept.setdefault("PATH", os.defpath)
     return kept | {"HOME": str(home), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+
+
+def cuda_override(environments: Sequence[EnvironmentLock], base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that names the CUDA version an installer is to take for the host's.
+
+    A rehearsal's host may have no GPU, and what the lock's platform was solved for is known, or what its
+    records ask: so those that want ``__cuda`` install there, too. The caller's own word goes before; a
+    host's driver is doctor's to judge.
+    """
+    if word := base.get(OVERRIDE_CUDA):
+        return {OVERRIDE_CUDA: word}
+    stated = [version for one in environments if (version := cuda_of(one.virtual_packages))]
+    wanted = stated or [one.least_cuda for one in environments if one.least_cuda]
+    return {OVERRIDE_CUDA: max(wanted, key=Version)} if wanted else {}
 
 
 @contextmanager
