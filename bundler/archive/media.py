@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from bundler.archive import sums
+from bundler.common.disk_trouble import advice
 from bundler.common.durable import make_folder, sync_folder
 from bundler.errors import DamagedError, DestinationError, PreflightError
 
@@ -167,7 +168,7 @@ def refused(problem: OSError, folder: Path) -> PreflightError:
     return PreflightError(
         f"the bundle can't be written: {problem.strerror}",
         where=folder,
-        hint="look after the disk (dmesg), or take another; the same command goes on with what is whole",
+        hint=f"{advice(problem) or 'take another disk'}; the same command goes on with what is whole",
     )
 
 

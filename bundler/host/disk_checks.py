@@ -7,6 +7,7 @@ of one installation may lie on several; what an interrupted run has written alre
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections import defaultdict
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from bundler.manifest import Environment
 
 GROUP = "destination"
+TRIED = ".bundler-try-"
+"""What the name of a folder begins with in which a file system is tried; the process's number follows."""
 SPARE_BYTES = 64 * 1024 * 1024
 """Kept free on each file system for journals, receipts and logs."""
 LONGEST_PREFIX = 255
@@ -103,8 +106,12 @@ def try_out(destination: Path) -> FileSystem:
 
 @contextmanager
 def _scratch(place: Path) -> Iterator[Path]:
-    """Make a folder with one file and one program in it; removed at the end."""
-    folder = Path(mkdtemp(prefix=".bundler-try-", dir=place))
+    """Make a folder with one file and one program in it; what a killed run left is removed, too."""
+    for left in place.glob(f"{TRIED}*"):
+        pid = left.name.removeprefix(TRIED).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(mkdtemp(prefix=f"{TRIED}{os.getpid()}-", dir=place))
     try:
         (folder / "Case").write_bytes(b"")
         program = folder / "program"
