@@ -45,7 +45,9 @@ class Media:
                     raise DestinationError("the folder for the bundle can't be written to", where=folder)
             except OSError as problem:
                 raise DestinationError(
-                    f"the folder for the bundle can't be made: {problem.strerror}", where=folder
+                    f"the folder for the bundle can't be made: {problem.strerror}",
+                    where=folder,
+                    hint=advice(problem) or "name a folder on a disk that you may write to",
                 ) from problem
 
     def check_foreign(self, known: Collection[str]) -> None:

@@ -14,8 +14,7 @@ from bundler.common.durable import read_plain
 from bundler.common.progress import SILENT
 from bundler.common.threads import in_order
 from bundler.errors import BundlerError, DestinationError, PreflightError
-from bundler.host.disk_checks import TRIED
-from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, Receipt, read_kept
+from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, TRIED, Receipt, read_kept
 from bundler.record import compare
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from bundler.common.units import size_text
 from bundler.host.finding import fail, warn
 from bundler.host.space import nearest
+from bundler.installation import TRIED
 from bundler.workspace import prefix_of
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from bundler.manifest import Environment
 
 GROUP = "destination"
-TRIED = ".bundler-try-"
-"""What the name of a folder begins with in which a file system is tried; the process's number follows."""
 SPARE_BYTES = 64 * 1024 * 1024
 """Kept free on each file system for journals, receipts and logs."""
 LONGEST_PREFIX = 255

@@ -1,9 +1,10 @@
 """A disk that fails at the n-th call, and knows what a power cut would leave of what was written to it.
 
-Runs in a process of its own, in which the calls of :mod:`os` and the files of :mod:`io` are replaced by ones that
-count. Only what was synced is sure: of other bytes, names and removals a power cut keeps what it likes.
+Runs in a process of its own, in which the calls of :mod:`os` and the files of :mod:`io` are replaced by ones
+that count. Only what was synced is sure: of other bytes, names and removals a power cut keeps what it likes.
 """
 
+# ruff: noqa: PTH  - pathlib's own calls are the ones that are replaced here
 from __future__ import annotations
 
 import builtins
@@ -17,13 +18,13 @@ import signal
 import stat
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundler.common import durable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 WRITES = frozenset({"write", "create", "mkdir", "truncate", "rename"})
@@ -41,7 +42,7 @@ class Fault:
     """What goes wrong in one run."""
 
     kind: str = "none"
-    """``kill``, ``kill after``, ``term``, ``ENOSPC``, ``EIO``, ``short``, ``EINTR``, ``clock`` or ``none``."""
+    """``kill``, ``kill after``, ``clock``, ``term``, ``ENOSPC``, ``EIO``, ``short``, ``EINTR``, ``none``."""
     at: int = 0
     """Which of the calls below the folder it meets, from 1: before it, or after it."""
     lasting: bool = False
@@ -97,7 +98,7 @@ class _Raw(io.FileIO):
 
 
 class FaultyDisk:
-    """Counts the calls that concern a folder, fails at one of them, and can say what a power cut would leave."""
+    """Counts the calls that concern a folder, fails at one of them, and says what a power cut would leave."""
 
     def __init__(self, root: Path, source: Path | None, fault: Fault, crash: Path) -> None:
         """Replace the calls of this process.

@@ -90,16 +90,16 @@ class Nursery:
         self._process.wait(LONGEST)
 
 
-def _child(words: list[str], disk_of: Any, notes: Path) -> None:
+def _child(job: dict[str, Any], fault: Fault, notes: Path) -> None:
     from bundler.cli.main import run
 
     said = os.open(notes / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for number in (1, 2):
         os.dup2(said, number)
     code: Any = 99
-    disk = disk_of()
+    disk = _prepare(job, fault)
     try:
-        run(words)
+        run(job["words"])
     except SystemExit as ending:
         code = ending.code or 0
     except BaseException:
@@ -144,7 +144,7 @@ def _serve() -> None:
         pid = os.fork()
         if not pid:
             os.setpgid(0, 0)
-            _child(job["words"], lambda: _prepare(job, fault), notes)
+            _child(job, fault, notes)
         code = _wait(pid, fault)
         print(json.dumps({"code": code, "seconds": time.monotonic() - start}), flush=True)
 

@@ -1,5 +1,6 @@
 """A power cut, played: what was not synced is kept, dropped, cut or zeroed."""
 
+# ruff: noqa: PTH  - the names in a crash are text
 from __future__ import annotations
 
 import os
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 def power_cut(root: Path, crash: Crash, chance: random.Random, *, worst: bool = False) -> int:
     """Make a folder what a power cut leaves of it, and return how many names and contents were lost.
 
-    Names change in order, as a file system's journal writes them down: those before some moment are kept. Later
-    ones are kept where their folder was synced. A file that wasn't synced since it was written has its time
+    Names change in order, as a file system's journal writes them down: those before some moment are kept.
+    Later ones are kept where their folder was synced. A file that wasn't synced since it was written has its time
     and, by chance, its size, and zeros for bytes.
 
     :param worst: nothing is kept but what was synced.
@@ -58,7 +59,8 @@ def _left(one: Inode, chance: random.Random, *, worst: bool) -> bytes:
         return one.current
     if way == "dropped":
         return synced
-    same = len(os.path.commonprefix([synced, one.current]))
+    pairs = zip(synced, one.current, strict=False)
+    same = next((at for at, (old, new) in enumerate(pairs) if old != new), min(len(synced), size))
     if way == "cut":
         return one.current[: chance.randint(same, size)]
     begin = chance.randint(same, size)

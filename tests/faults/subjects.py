@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.installation import RECEIPT, Installation
@@ -13,6 +12,7 @@ from tests.archive.make import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 Facts = dict[str, tuple[str, ...]]
 
@@ -49,7 +49,7 @@ def pack_subject(work: Path, tree: Path) -> Subject:
 
     def result() -> Facts:
         return {
-            path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), f"{path.stat().st_mode & 0o777:o}")
+            path.name: (f"{path.stat().st_mode & 0o777:o}", hashlib.sha256(path.read_bytes()).hexdigest())
             for path in (bundle.iterdir() if bundle.is_dir() else ())
             if path.name not in ("pack-log.json", ".pack-journal") and path.suffix != ".partial"
         }

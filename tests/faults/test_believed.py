@@ -1,4 +1,4 @@
-"""What an earlier run wrote is not believed: it may have been altered since, under an unchanged size and time."""
+"""What an earlier run wrote is not believed: it may have been altered since, and its time unchanged."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def bundle(tree: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("way", ALTERED)
-@pytest.mark.parametrize("commits", [1, 2, 4])
+@pytest.mark.parametrize("commits", [0, 1])
 def test_files_under_way_are_hashed_when_they_become_whole(
     tree: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, commits: int
 ) -> None:
