@@ -128,6 +128,11 @@ class _Unpack:
             reporter.say(f"going on: {size_text(total - todo)} of {size_text(total)} are here already")
         with reporter.phase("unpack", total, done=total - todo) as meter:
             self._write(here, meter)
+            while again := self._state.take_again():
+                meter.say("what an earlier run wrote was altered since: it is written again")
+                needed += again
+                here += [number for number in again if self._is_here(number)]
+                self._write([number for number in again if self._is_here(number)], meter)
         refuse_damage(self._bundle, self._damages, self._state.remaining())
         waiting = self._volumes_of(set(needed) - set(here))
         note_waiting(self._target.root, Waiting(bundle=self._bundle.name, volumes=waiting))

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from bundler import __version__
-from bundler.errors import INTERRUPTED, BundlerError, exit_codes
+from bundler.common.disk_trouble import advice
+from bundler.errors import INTERRUPTED, BundlerError, PreflightError, exit_codes
 
 COMMANDS: dict[str, dict[str, str]] = {
     "Online host": {
@@ -122,7 +123,10 @@ def run(arguments: list[str] | None = None) -> Any:
         if os.environ.get("BUNDLER_DEBUG"):
             raise
         where = f"\n  where: {problem.filename}" if problem.filename else ""
-        fail(f"{problem.strerror or problem}{where}", BundlerError.exit_code)
+        fix = advice(problem)
+        hint = f"\n  fix:   {fix}" if fix else ""
+        code = PreflightError.exit_code if fix else BundlerError.exit_code
+        fail(f"{problem.strerror or problem}{where}{hint}", code)
     except Exception as problem:
         if os.environ.get("BUNDLER_DEBUG"):
             raise

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from packaging.version import Version
 
+from bundler.common.durable import make_folder, sync_file_system, write_atomically
 from bundler.errors import InstallError
 from bundler.installation import CACHE
 from bundler.platforms import cuda_of
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 OVERRIDE_CUDA = "CONDA_OVERRIDE_CUDA"
 LOCK_FILE = ".bundler-install.lock"
-SCRATCH = ".bundler-install-"
+UNSYNCED = ".bundler-install-under-way"
+"""Beside the caches: the start of the machine in which they were written to and not synced yet."""
+SCRATCH = ".bundler-install-scratch-"
 
 InstallerWord = Literal["pixi", "native", "auto"]
 """``auto``: pixi where a fit one is found, else native."""
@@ -78,7 +81,7 @@ class Caches:
         has filled already stays as it is.
         """
         for folder in (self.pixi, self.conda, self.uv):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         for name, shared in (("pkgs", self.conda), ("uv-cache", self.uv)):
             link = self.pixi / name
             if shared.parent != self.pixi and not link.exists():
@@ -138,7 +141,7 @@ def one_at_a_time(caches: Caches, reporter: Reporter) -> Iterator[int]:
     :returns: a file descriptor; the lock is held as long as any process has it open, so children inherit it.
     """
     folder = caches.pixi.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -149,6 +152,35 @@ def one_at_a_time(caches: Caches, reporter: Reporter) -> Iterator[int]:
         yield lock
     finally:
         os.close(lock)
+
+
+@contextmanager
+def sound_caches(caches: Caches, reporter: Reporter) -> Iterator[None]:
+    """Empty caches that an install under way at a power cut left; only inside :func:`one_at_a_time`.
+
+    rattler and uv take what they unpacked for whole by its name, and sync nothing. So a note lies beside the
+    caches until all is synced. They mend by themselves what a killed process left: it is another start of
+    the machine that tells.
+    """
+    note, boot = caches.pixi.parent / UNSYNCED, boot_id()
+    try:
+        if note.read_text() != boot:
+            reporter.say("the machine stopped during an earlier install: what it unpacked is unpacked again")
+            pixis = (caches.pixi / "pkgs", caches.pixi / "uv-cache")
+            for folder in {one.resolve() for one in (caches.conda, caches.uv, *pixis) if one.exists()}:
+                shutil.rmtree(folder)
+                make_folder(folder)
+    except FileNotFoundError:
+        pass
+    write_atomically(note, boot.encode())
+    yield
+    sync_file_system(caches.pixi)
+    note.unlink()
+
+
+def boot_id() -> str:
+    """Return what tells one start of the machine from another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from bundler.install.installer import (
     one_at_a_time,
     require_artifacts,
     scratch_folder,
+    sound_caches,
 )
 from bundler.install.mirror import LoopbackMirror
 from bundler.install.program import run
@@ -149,6 +150,7 @@ class PixiInstaller:
         total = sum(store.path(one.url).stat().st_size for one in artifacts if store.has(one))
         with (
             one_at_a_time(caches, reporter) as held,
+            sound_caches(caches, reporter),
             reporter.phase(f"install {', '.join(names)}", total) as meter,
             LoopbackMirror(store.root / MIRROR, meter.advance) as mirror,
             unchanged(root / LOCK, root / MANIFEST),
