@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOCK_FILE = ".bundler-install.lock"
 SCRATCH = ".bundler-install-"
+WHEEL_LINKS = ".bundler-wheels"
 
 InstallerWord = Literal["pixi", "native", "auto"]
 """``auto``: pixi where a fit one is found, else native."""
@@ -66,6 +67,11 @@ class Caches:
     def of_store(cls, store: Path) -> Caches:
         """Return the caches in the layout that the team's variables name, under ``.pkg-cache``."""
         return cls(pixi=store / "pixi", conda=store / "conda" / "rattler" / "pkgs", uv=store / "pypi" / "uv")
+
+    @property
+    def wheel_links(self) -> Path:
+        """The folder in which uv finds an environment's wheels; only inside :func:`one_at_a_time`."""
+        return self.pixi.parent / WHEEL_LINKS
 
     def join(self) -> None:
         """Make the folders, and let pixi's be links to the others where those lie elsewhere.

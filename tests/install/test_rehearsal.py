@@ -77,6 +77,20 @@ def test_native_rehearsal_in_a_namespace(stage: Stage) -> None:
     assert not any(line.startswith("{") for line in reporter.lines)
 
 
+def test_a_second_native_rehearsal_unpacks_no_wheel_again(stage: Stage) -> None:
+    cache = stage.store.root / "pypi/uv"
+
+    def rehearsed(name: str) -> set[str]:
+        rehearse(stage.workspace, stage.environments(name), stage.store, installer="native")
+        return {path.name for path in (cache / "archive-v0").iterdir()}
+
+    first = rehearsed("default")
+    assert rehearsed("default") == first
+    shared = {one.name for one in stage.environments("default")[0].artifacts}
+    extra = [one for one in stage.environments("extra")[0].artifacts if one.kind == "wheel"]
+    assert len(rehearsed("extra")) == len(first) + sum(one.name not in shared for one in extra)
+
+
 def test_named_imports_are_wanted(stage: Stage) -> None:
     with pytest.raises(RehearsalError, match="import no_such_module failed") as caught:
         rehearse(
