@@ -55,6 +55,9 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--no-rehearse", "rehearse", flag_value=False, default=True, help="Don't install it once here."
         ),
+        click.option(
+            "--rehearse-again", is_flag=True, help="Rehearse, whatever is remembered of an earlier rehearsal."
+        ),
         installer_option,
         click.option(
             "--stream", is_flag=True, help="Write weights as they arrive, without a copy on this disk."
