@@ -202,7 +202,11 @@ def find_bundle(start: Path | None = None) -> Path:
         raise UnknownNameError(
             "this is not a whole bundle: it lacks manifest.json or SHA256SUMS",
             where=place,
-            hint="copy the bundle again, whole; if packing was interrupted, run the same bundler pack again",
+            hint=or_repair(
+                "copy the bundle again, whole; if packing was interrupted, run the same bundler pack again",
+                [place],
+                parity=has_parity(place),
+            ),
         )
     if start is not None and not place.exists():
         raise UnknownNameError(

@@ -17,7 +17,8 @@ from bundler.collect.models.specs import load_spec
 from bundler.host.facts import HostFacts
 from bundler.host.gpu import Gpu
 from bundler.model import ModelFacts
-from bundler.serve.launch import Served, ServerLaunch, Wishes, build
+from bundler.serve.launch import Served, ServerLaunch, Software, Wishes, build
+from bundler.stack import Stack
 from tests.real.closure import ENVIRONMENT, REPOSITORY
 
 if TYPE_CHECKING:
@@ -88,10 +89,7 @@ def _launch(manifest: Path, prefix: Path, capability: str, wishes: Wishes) -> Se
         spec=spec,
         facts=ModelFacts(attention_heads=96, kv_heads=8, vision=spec.smoke.image),
         weights=prefix / "weights",
-        environment=ENVIRONMENT,
-        prefix=prefix,
-        python=prefix / "bin" / "python",
-        sglang=SGLANG,
+        software=Software(ENVIRONMENT, prefix, prefix / "bin" / "python", Stack(sglang=SGLANG)),
         caches=prefix / "cache",
     )
     host = HostFacts(gpus=gpus, libraries={"libcuda.so.1": "/usr/lib/libcuda.so.1"})
