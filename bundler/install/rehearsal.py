@@ -100,16 +100,20 @@ def imports_of(environment: EnvironmentLock) -> tuple[str, ...]:
     return Imports.of(environment).wanted
 
 
+def abandoned(store: Path) -> list[Path]:
+    """Return the scratch folders in a store whose rehearsal has ended."""
+    owners = {old: old.name.removeprefix(SCRATCH).partition("-")[0] for old in store.glob(f"{SCRATCH}*")}
+    return [old for old, owner in owners.items() if not (owner.isdigit() and Path("/proc", owner).exists())]
+
+
 @contextmanager
 def _scratch(store: Path) -> Iterator[Path]:
     """Make a folder on the caches' file system, where an environment is hard links, and remove it.
 
     What killed processes left is removed first.
     """
-    for old in store.glob(f"{SCRATCH}*"):
-        owner = old.name.removeprefix(SCRATCH).partition("-")[0]
-        if not (owner.isdigit() and Path("/proc", owner).exists()):
-            shutil.rmtree(old, ignore_errors=True)
+    for old in abandoned(store):
+        shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(
         prefix=f"{SCRATCH}{os.getpid()}-", dir=store.absolute(), ignore_cleanup_errors=True
     ) as folder:
