@@ -130,7 +130,7 @@ def pack_command(
     folders = bundle_folders(selection, options)
     check_choices(selection, options, folders)
     parity = partial(least_bytes, options.parity, options.volume_size)
-    plan = make_plan(selection, folders, stream=options.stream, parity=parity)
+    plan = make_plan(selection, folders, stream=options.stream, parity=parity, rehearsed=options.rehearse)
     show_plan(plan, as_json=as_json, dry_run=dry_run)
     if target is not None:
         check_target(selection, target)

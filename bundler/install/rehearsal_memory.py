@@ -95,5 +95,10 @@ class RehearsalMemory:
     def keep(self, passed: Rehearsal) -> None:
         """Remember that it passed just now."""
         if self.key and passed.status == "passed":
-            row = [int(time.time()), passed.installer or "", passed.isolation or "", *passed.imports]
+            row: list[int | str] = [
+                int(time.time()),
+                passed.installer or "",
+                passed.isolation or "",
+                *passed.imports,
+            ]
             self.store.table(TABLE).update({self.key: row})

@@ -133,7 +133,7 @@ def _cached(caches: Caches, needed: Sequence[LockPackage], *, whole: bool) -> It
         return
     stems = {package.location.rpartition("/")[2] for package in needed if package.conda}
     stems = {stem.removesuffix(".conda").removesuffix(".tar.bz2") for stem in stems}
-    conda = (path for path in caches.conda.glob("*") if path.name.removesuffix(".lock") not in stems)
+    conda = (path for path in caches.conda.glob("*-*-*") if path.name.removesuffix(".lock") not in stems)
     yield waste("unpacked conda packages that the lock doesn't name", conda)
     wheels = {_distribution(one.location.rpartition("/")[2]) for one in needed if one.pypi}
     yield waste(
