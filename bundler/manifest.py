@@ -155,7 +155,11 @@ class Model(_Part, frozen=True, kw_only=True):
 
 
 class Rehearsal(_Part, frozen=True, kw_only=True):
-    """Whether the environment was installed with the network cut before the bundle was written."""
+    """Whether the environment was installed with the network cut before the bundle was written.
+
+    That was this pack or an earlier rehearsal of the same lock, artifacts and installer: nothing here tells
+    them apart, as the same inputs give the same bytes.
+    """
 
     status: Literal["passed", "not rehearsed"]
     installer: str | None = None

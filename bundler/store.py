@@ -36,6 +36,8 @@ NAME = ".pkg-cache"
 """The store's folder in a workspace or an installation."""
 MIRROR = "mirror"
 MEMORY = "bundler"
+FETCH_LOCK = "fetch.lock"
+"""In the memory: held by whoever fills the store or takes something out of it."""
 CACHES = {
     "RATTLER_CACHE_DIR": "conda/rattler",
     "UV_CACHE_DIR": "pypi/uv",

@@ -129,6 +129,11 @@ class Workspace:
         """Where pixi.lock is."""
         return self.root / LOCK
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What makes it a workspace: all that an installer reads of it."""
+        return (self.manifest_path, self.lock_path)
+
     @cached_property
     def environments(self) -> Mapping[str, EnvironmentLock]:
         """The lock's environments by name, in pixi.toml's order."""

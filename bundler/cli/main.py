@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "rehearse": "bundler.cli.rehearse",
         "models": "bundler.cli.models",
         "env": "bundler.cli.env",
+        "clean": "bundler.cli.clean",
     },
     "Bundle": {
         "sign": "bundler.cli.sign",

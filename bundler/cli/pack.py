@@ -55,6 +55,9 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--no-rehearse", "rehearse", flag_value=False, default=True, help="Don't install it once here."
         ),
+        click.option(
+            "--rehearse-again", is_flag=True, help="Rehearse, whatever is remembered of an earlier rehearsal."
+        ),
         installer_option,
         click.option(
             "--stream", is_flag=True, help="Write weights as they arrive, without a copy on this disk."
@@ -127,7 +130,7 @@ def pack_command(
     folders = bundle_folders(selection, options)
     check_choices(selection, options, folders)
     parity = partial(least_bytes, options.parity, options.volume_size)
-    plan = make_plan(selection, folders, stream=options.stream, parity=parity)
+    plan = make_plan(selection, folders, stream=options.stream, parity=parity, rehearsed=options.rehearse)
     show_plan(plan, as_json=as_json, dry_run=dry_run)
     if target is not None:
         check_target(selection, target)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.command("plan")
 @choice_options
 @click.option("--offline", is_flag=True, help="Ask no host for the sizes that the lock doesn't state.")
+@click.option("--list", "every", is_flag=True, help="List every artifact, too.")
 @json_option
 @workspace_option
 def plan_command(
@@ -27,30 +28,41 @@ def plan_command(
     models: Sequence[str],
     allow_unhashed: bool,
     offline: bool,
+    every: bool,
     as_json: bool,
     workspace: Path,
 ) -> None:
-    """Say what a bundle needs: every artifact, what is here, space, time, and what the target must have."""
+    """Say what a bundle needs: how much, what is here, space, time, and what the target must have."""
+    from bundler.errors import FetchError
     from bundler.work.plan import listed_models, planned
     from bundler.work.selection import select
     from bundler.workspace import PACKED
 
     selection = select(workspace, environments, models, allow_unhashed=allow_unhashed)
-    listings = listed_models(selection.models, selection.weights)
+    listings, failed = [], []
+    for source in selection.models:
+        try:
+            listings += listed_models([source], selection.weights)
+        except FetchError as problem:
+            failed.append((source.spec.name, problem))
     plan = planned(workspace, selection.fetched, listings, offline=offline, output=workspace / PACKED)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
-        return
-    click.echo(plan_text(plan))
-    if selection.workspace and not environments and not models:
-        names = ", ".join(selection.workspace.environments)
-        click.echo(f"\nenvironments: {names}; choose with --env", err=True)
+    else:
+        click.echo(plan_text(plan, every=every))
+        for name, _ in failed:
+            click.echo(f"model {name}: NOT COUNTED, its hub didn't answer")
+        if selection.workspace and not environments and not models:
+            names = ", ".join(selection.workspace.environments)
+            click.echo(f"\nenvironments: {names}; choose with --env", err=True)
+    if failed:
+        raise failed[0][1]
 
 
 def show_plan(plan: Plan, *, as_json: bool, dry_run: bool) -> None:
-    """Print the plan: whole for a dry run, without each artifact before the work."""
+    """Print the plan; with ``--json`` before the work nothing, as the outcome is what programs read then."""
     if as_json:
         if dry_run:
             click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return
-    click.echo(plan_text(plan, every=dry_run))
+    click.echo(plan_text(plan))

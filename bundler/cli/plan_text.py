@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from bundler.common.units import duration_text, size_text
@@ -11,11 +12,14 @@ if TYPE_CHECKING:
 
     from bundler.collect.plan import Plan, PlannedEnvironment
 
+COLUMNS = 80
+"""What a plan keeps to."""
 
-def plan_text(plan: Plan, *, every: bool = True) -> str:
+
+def plan_text(plan: Plan, *, every: bool = False) -> str:
     """Return a plan as people read it: what the target must have first.
 
-    :param every: list every artifact too.
+    :param every: list every artifact too, in lines as long as they are.
     """
     lines = ["The target must have:", *(f"  {line}" for line in plan.target or ("nothing of its own",)), ""]
     lines += [_environment_line(one) for one in plan.environments]
@@ -27,10 +31,19 @@ def plan_text(plan: Plan, *, every: bool = True) -> str:
         for one in plan.models
     ]
     lines += ["", *_totals(plan)]
+    lines = [short for line in lines for short in _wrapped(line)]
     if every:
         for environment in plan.environments:
             lines += ["", f"{environment.name}:", *_artifact_lines(environment)]
     return "\n".join(lines)
+
+
+def _wrapped(line: str) -> list[str]:
+    """Return a line in pieces that fit a screen; a word that is longer stays whole."""
+    indent = "    " if line.startswith(" ") else "  "
+    return textwrap.wrap(
+        line, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def _environment_line(one: PlannedEnvironment) -> str:
@@ -64,12 +77,21 @@ def _totals(plan: Plan) -> Iterator[str]:
             else ", in a time unknown until something was fetched here"
         )
         yield f"to download: {files}{size_text(plan.missing_size)}{time}"
+    known = ", of the sizes that are known" if plan.unknown_sizes else ""
+    yield f"the bundle: {_ends(*plan.bundle)}{known}"
+    yield f"the target's disk: {_ends(*plan.installed)}{known}, environments unpacked and runtime in it"
     for space in plan.space:
         verdict = "" if space.enough else "  NOT ENOUGH"
         yield (
             f"space at {space.path} for {', '.join(space.purposes)}: "
-            f"{size_text(space.needed)} wanted, {size_text(space.free)} free{verdict}"
+            f"{_ends(space.needed, space.most)} wanted, {size_text(space.free)} free{verdict}"
         )
+
+
+def _ends(least: int, most: int) -> str:
+    """Return both ends of an estimate, or one where they read alike."""
+    low, high = size_text(least), size_text(most)
+    return low if low == high else f"{low} to {high}"
 
 
 def _artifact_lines(environment: PlannedEnvironment) -> Iterator[str]:

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     "-e", "--env", "names", multiple=True, required=True, metavar="ENV", help="An environment of the lock."
 )
 @installer_option
+@click.option("--again", is_flag=True, help="Do it, whatever is remembered of an earlier one.")
 @json_option
 @workspace_option
-def rehearse_command(names: Sequence[str], installer: InstallerWord, as_json: bool, workspace: Path) -> None:
+def rehearse_command(
+    names: Sequence[str], installer: InstallerWord, again: bool, as_json: bool, workspace: Path
+) -> None:
     """Install environments from the store with the network cut, import, and throw them away.
+
+    One that passed with the same lock, store and installer isn't repeated.
 
     By pixi, it fills the caches that `bundler env` names: `pixi install --frozen` under them then needs no
     network. Natively it fills rattler's and uv's, and pixi still fetches the wheels by itself.
@@ -38,7 +43,8 @@ def rehearse_command(names: Sequence[str], installer: InstallerWord, as_json: bo
 
     loaded = Workspace.load(workspace)
     chosen = list({one.name: one for one in map(loaded.environment, names)}.values())
-    result = rehearse(loaded, chosen, Store.of(loaded.root), installer=installer, reporter=reporter())
+    store = Store.of(loaded.root)
+    result = rehearse(loaded, chosen, store, installer=installer, again=again, reporter=reporter())
     if as_json:
         click.echo(msgspec.json.encode(result))
     if result.status != "passed":

@@ -7,6 +7,7 @@ SUMMARIES: dict[str, str] = {
     "rehearse": "Install an environment from the store with the network cut.",
     "models": "List the models that have a manifest.",
     "env": "Print the cache variables of .pkg-cache, for eval.",
+    "clean": "Free what of .pkg-cache and the weights nothing here names.",
     "sign": "Sign a finished bundle with an OpenSSH key.",
     "verify": "Check every byte of a bundle or of an installation.",
     "repair": "Mend a damaged bundle by its parity volumes.",

@@ -18,6 +18,7 @@ from bundler.common.progress import SILENT
 from bundler.common.secrets import masked
 from bundler.common.threads import each
 from bundler.errors import BundlerError, DamagedError, DestinationError, FetchError, PreflightError
+from bundler.store import FETCH_LOCK
 
 if TYPE_CHECKING:
     import threading
@@ -188,7 +189,7 @@ def _all_failures(failed: dict[Artifact, BundlerError]) -> BundlerError:
 
 def _lock(store: Store, reporter: Reporter) -> AbstractContextManager[None]:
     """Return what keeps a second fetch of the store waiting: two would write the same partial files."""
-    place = store.memory / "fetch.lock"
+    place = store.memory / FETCH_LOCK
     try:
         make_folder(store.memory)
         place.touch()

@@ -18,12 +18,17 @@ from bundler.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from bundler.artifact import Artifact
     from bundler.collect.network import Network
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 
 LEAST_PACKED = 75
-"""Percent of its size that a bundle takes at least: BF16 weights pack to 78, FP8 to 81, packages to 100."""
+"""Percent of their size that weights take in a bundle at least: BF16 packs to 78, FP8 to 81. Packages are
+packed already: 100."""
+UNPACKED = (1.5, 2.5)
+"""How many times its size a package takes once installed, at least and at most, where that isn't known yet:
+the wheels of a serving environment take 2.0."""
 
 
 class PlannedArtifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +93,10 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
     """A folder on it."""
     purposes: tuple[str, ...]
     needed: int
-    """Bytes, without the artifacts whose size nobody knows."""
+    """Bytes at its peak, at least; without the artifacts whose size nobody knows."""
     free: int
+    most: int = 0
+    """Bytes at its peak, at most."""
 
     @property
     def enough(self) -> bool:
@@ -112,6 +119,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     unknown_sizes: int
     """Files whose size neither the lock nor the host says."""
     space: tuple[Space, ...]
+    bundle: tuple[int, int]
+    """Bytes of the bundle, at least and at most."""
+    installed: tuple[int, int]
+    """Bytes that the target needs, at least and at most: payload, environments and runtime."""
     rate: float | None
     """Bytes a second of an earlier fetch here."""
     seconds: float | None
@@ -125,6 +136,7 @@ def make_plan(
     models: Sequence[ModelListing] = (),
     output: Path | None = None,
     parity: Callable[[int], int] = lambda _: 0,
+    rehearsed: bool = True,
     network: Network | None = None,
 ) -> Plan:
     """Plan a bundle.
@@ -133,6 +145,7 @@ def make_plan(
     :param models: as their sources list them.
     :param output: the folder that the bundle would be written to, to weigh its space too.
     :param parity: gives the bytes of parity volumes for those of the volumes that they protect.
+    :param rehearsed: whether a rehearsal will leave unpacked packages in the store's caches.
     :param network: to ask the hosts for sizes that the lock doesn't state; ``None``: nobody is asked.
     """
     artifacts = {artifact.url: artifact for one in environments for artifact in one.artifacts}
@@ -142,7 +155,11 @@ def make_plan(
     planned = tuple(_environment(one, sizes, missing) for one in environments)
     lacking = sum(sizes.get(url, 0) for url in missing)
     missing_size = lacking + sum(model.missing for model in models)
-    size = sum(sizes.values()) + sum(model.size for model in models)
+    packages, weights = sum(sizes.values()), sum(model.size for model in models)
+    size = packages + weights
+    bundle = _with(parity, packages + weights * LEAST_PACKED // 100, size)
+    unpacked = _unpacked(every, sizes, store)
+    copies = _less(unpacked, _taken(store)) if rehearsed else (0, 0)
     speed = rate(store)
     return Plan(
         target=tuple(_target(environments, models)),
@@ -153,7 +170,9 @@ def make_plan(
         missing_files=len(missing),
         missing_size=missing_size,
         unknown_sizes=len(artifacts) - len(sizes),
-        space=_space(_wishes(store, lacking, models, output, size, parity)),
+        space=_space(_wishes(store, lacking, copies, models, output, bundle)),
+        bundle=bundle,
+        installed=(size + unpacked[0], size + unpacked[1]),
         rate=speed,
         seconds=missing_size / speed if speed else None,
     )
@@ -207,36 +226,71 @@ def _driver(cuda: str) -> str:
     return f"{text}: {own or oldest} or newer" if own or oldest else text
 
 
+def _with(parity: Callable[[int], int], least: int, most: int) -> tuple[int, int]:
+    return least + parity(least), most + parity(most)
+
+
+def _less(wanted: tuple[int, int], there: int) -> tuple[int, int]:
+    return max(0, wanted[0] - there), max(0, wanted[1] - there)
+
+
+def _unpacked(artifacts: Iterable[Artifact], sizes: Mapping[str, int], store: Store) -> tuple[int, int]:
+    """Return the bytes that packages take once installed, at least and at most."""
+    known = store.table("installed")
+    least = most = 0.0
+    for artifact in artifacts:
+        row = known.get(artifact.sha256) if artifact.sha256 else None
+        if isinstance(row, list) and row and isinstance(row[0], int):
+            least, most = least + row[0], most + row[0]
+        else:
+            size = sizes.get(artifact.url, 0)
+            least, most = least + size * UNPACKED[0], most + size * UNPACKED[1]
+    return int(least), int(most)
+
+
+def _taken(store: Store) -> int:
+    """Return the bytes that the store's caches hold unpacked already."""
+    seen = {}
+    for folder in ("conda", "pypi", "pixi"):
+        for path, _, names in os.walk(store.root / folder):
+            for name in names:
+                status = os.lstat(f"{path}/{name}")
+                seen[status.st_ino] = status.st_size
+    return sum(seen.values())
+
+
 def _wishes(
     store: Store,
     lacking: int,
+    copies: tuple[int, int],
     models: Iterable[ModelListing],
     output: Path | None,
-    size: int,
-    parity: Callable[[int], int],
-) -> Iterable[tuple[Path, str, int]]:
-    yield store.root, "the store", lacking
+    bundle: tuple[int, int],
+) -> Iterable[tuple[Path, str, tuple[int, int]]]:
+    yield store.root, "the store", (lacking, lacking)
+    if copies[1]:
+        yield store.root, "the rehearsal's and the runtime's copies", copies
     for model in models:
         if model.missing and not model.streamed:
-            yield model.place, f"the weights of {model.name}", model.missing
+            yield model.place, f"the weights of {model.name}", (model.missing, model.missing)
     if output is not None:
         # What an interrupted pack has written is there already.
         written = sum(path.stat().st_size for path in output.glob("*") if path.is_file())
-        least = size * LEAST_PACKED // 100
-        yield output, "the bundle (at least)", max(0, least + parity(least) - written)
+        yield output, "the bundle", _less(bundle, written)
 
 
-def _space(wishes: Iterable[tuple[Path, str, int]]) -> tuple[Space, ...]:
+def _space(wishes: Iterable[tuple[Path, str, tuple[int, int]]]) -> tuple[Space, ...]:
     """Add up what each file system is asked for."""
     found: dict[int, Space] = {}
-    for path, purpose, needed in wishes:
+    for path, purpose, (least, most) in wishes:
         place = _existing(path)
         device = os.stat(place).st_dev  # noqa: PTH116
         before = found.get(device)
         found[device] = Space(
             path=before.path if before else str(place.absolute()),
             purposes=(*(before.purposes if before else ()), purpose),
-            needed=(before.needed if before else 0) + needed,
+            needed=(before.needed if before else 0) + least,
+            most=(before.most if before else 0) + most,
             free=shutil.disk_usage(place).free,
         )
     return tuple(found.values())

@@ -36,6 +36,7 @@ LOCK_FILE = ".bundler-install.lock"
 UNSYNCED = ".bundler-install-under-way"
 """Beside the caches: the start of the machine in which they were written to and not synced yet."""
 SCRATCH = ".bundler-install-scratch-"
+WHEEL_LINKS = ".bundler-wheels"
 
 InstallerWord = Literal["pixi", "native", "auto"]
 """``auto``: pixi where a fit one is found, else native."""
@@ -73,6 +74,11 @@ class Caches:
     def of_store(cls, store: Path) -> Caches:
         """Return the caches in the layout that the team's variables name, under ``.pkg-cache``."""
         return cls(pixi=store / "pixi", conda=store / "conda" / "rattler" / "pkgs", uv=store / "pypi" / "uv")
+
+    @property
+    def wheel_links(self) -> Path:
+        """The folder in which uv finds an environment's wheels; only inside :func:`one_at_a_time`."""
+        return self.pixi.parent / WHEEL_LINKS
 
     def join(self) -> None:
         """Make the folders, and let pixi's be links to the others where those lie elsewhere.

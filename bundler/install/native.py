@@ -128,10 +128,11 @@ class NativeInstaller:
 
     def _install_wheels(self, prefix: Path, environment: EnvironmentLock, store: Store, way: _Way) -> None:
         wheels = [one for one in environment.artifacts if one.kind == "wheel"]
-        requirements = lay_out(wheels, store, way.scratch)
+        links = way.caches.wheel_links
+        requirements = lay_out(wheels, store, links, way.scratch)
         variables = clean_environment(os.environ, way.scratch)
         ended = run(
-            command(self._uv, _python_of(prefix, environment), requirements, way.caches.uv),
+            command(self._uv, _python_of(prefix, environment), requirements, links, way.caches.uv),
             variables,
             way.scratch,
             way.meter,

@@ -18,6 +18,7 @@ from bundler.errors import RehearsalError
 from bundler.install.child import call
 from bundler.install.namespace import NoIsolationError, find_isolation
 from bundler.install.rehearsal_child import Answer, RehearsalTask
+from bundler.install.rehearsal_memory import RehearsalMemory
 from bundler.install.sanity import Imports
 from bundler.manifest import Rehearsal
 
@@ -41,23 +42,35 @@ def rehearse(
     *,
     imports: Mapping[str, Sequence[str]] | None = None,
     installer: InstallerWord = "auto",
+    again: bool = False,
     reporter: Reporter = SILENT,
 ) -> Rehearsal:
     """Install environments where there is no network, and import what they are for.
+
+    What passed before with the same lock, artifacts, installer and imports is told from memory.
 
     :param imports: the modules that must import, by environment; where it names none,
         :meth:`bundler.install.sanity.Imports.of` decides.
     :param installer: the one that the bundle will use; ``auto``: pixi where it is here, else native.
     :returns: what goes into the bundle's manifest: passed, or not rehearsed and why, where this host forbids
         to cut the network.
+    :param again: install and import, whatever is remembered.
     :raises RehearsalError: the environment doesn't install or import.
     """
+    memory = RehearsalMemory.of(workspace, environments, store, installer, imports or {})
+    names = tuple(environment.name for environment in environments)
+    if not again and (before := memory.recall(environments)):
+        passed, when = before
+        reporter.say(
+            f"{', '.join(names)}: rehearsed on {when:%Y-%m-%d %H:%M} UTC "
+            "with this lock, store and installer; not repeated"
+        )
+        return passed
     try:
         isolation = find_isolation()
     except NoIsolationError as problem:
         reporter.say(f"not rehearsed: {problem}")
         return Rehearsal(status="not rehearsed", reason="; ".join((problem.what, *problem.findings)))
-    names = tuple(environment.name for environment in environments)
     with (
         _scratch(store.root) as folder,
         reporter.phase(f"rehearse {', '.join(names)}", _size(environments, store)) as meter,
@@ -75,14 +88,22 @@ def rehearse(
     answer = found or _without_answer(ended)
     if answer.problem is not None:
         raise _failure(answer, root, workspace)
-    return Rehearsal(
+    passed = Rehearsal(
         status="passed", installer=answer.installer, isolation=isolation.name, imports=answer.imports
     )
+    memory.keep(passed)
+    return passed
 
 
 def imports_of(environment: EnvironmentLock) -> tuple[str, ...]:
     """Return the modules that a manifest names for an environment: torch and sglang, where it has them."""
     return Imports.of(environment).wanted
+
+
+def abandoned(store: Path) -> list[Path]:
+    """Return the scratch folders in a store whose rehearsal has ended."""
+    owners = {old: old.name.removeprefix(SCRATCH).partition("-")[0] for old in store.glob(f"{SCRATCH}*")}
+    return [old for old, owner in owners.items() if not (owner.isdigit() and Path("/proc", owner).exists())]
 
 
 @contextmanager
@@ -91,10 +112,8 @@ def _scratch(store: Path) -> Iterator[Path]:
 
     What killed processes left is removed first.
     """
-    for old in store.glob(f"{SCRATCH}*"):
-        owner = old.name.removeprefix(SCRATCH).partition("-")[0]
-        if not (owner.isdigit() and Path("/proc", owner).exists()):
-            shutil.rmtree(old, ignore_errors=True)
+    for old in abandoned(store):
+        shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(
         prefix=f"{SCRATCH}{os.getpid()}-", dir=store.absolute(), ignore_cleanup_errors=True
     ) as folder:
@@ -105,7 +124,7 @@ def _copy(workspace: Workspace, folder: Path) -> Path:
     """Copy the manifest and the lock, and nothing of the workspace's own configuration."""
     root = folder / "workspace"
     root.mkdir()
-    for path in (workspace.manifest_path, workspace.lock_path):
+    for path in workspace.files:
         shutil.copyfile(path, root / path.name)
     return root
 

@@ -32,6 +32,11 @@ class Imports:
     if_there: tuple[str, ...] = ()
     """Guessed from package names: those that exist are imported, and then must not fail."""
 
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All that is tried."""
+        return (*self.wanted, *self.if_there)
+
     @classmethod
     def of(cls, environment: EnvironmentLock, named: tuple[str, ...] | None = None) -> Imports:
         """Return what to import of an environment.

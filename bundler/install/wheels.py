@@ -44,13 +44,17 @@ def find_uv() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def lay_out(wheels: Sequence[Artifact], store: Store, folder: Path) -> Path:
+def lay_out(wheels: Sequence[Artifact], store: Store, links: Path, folder: Path) -> Path:
     """Make a folder of links to wheels under their own names, and a requirements file with their hashes.
 
+    :param links: the folder of links, the same one for each install with one cache: uv keeps what it unpacked
+        under the path that the wheels were found at, so another path costs another copy of them all.
+    :param folder: where the requirements file goes.
     :returns: the requirements file.
     :raises InstallError: two wheels have one name.
     """
-    links = folder / "wheels"
+    if links.exists():
+        shutil.rmtree(links)
     links.mkdir()
     lines = []
     for wheel in wheels:
@@ -66,9 +70,9 @@ def lay_out(wheels: Sequence[Artifact], store: Store, folder: Path) -> Path:
     return requirements
 
 
-def command(uv: Path, python: Path, requirements: Path, cache: Path) -> list[str]:
+def command(uv: Path, python: Path, requirements: Path, links: Path, cache: Path) -> list[str]:
     """Return the command line that installs what :func:`lay_out` made, and looks nowhere else."""
-    places = ["--find-links", str(requirements.parent / "wheels"), "--cache-dir", str(cache)]
+    places = ["--find-links", str(links), "--cache-dir", str(cache)]
     refused = ["--no-deps", "--no-index", "--offline", "--no-build", "--no-config", "--no-python-downloads"]
     return [
         *(str(uv), "pip", "install", "--require-hashes", "--reinstall", "--no-progress"),

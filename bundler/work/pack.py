@@ -44,6 +44,7 @@ class PackOptions:
     threads: int | None = None
     jobs: int
     rehearse: bool = True
+    rehearse_again: bool = False
     installer: InstallerWord = "auto"
     stream: bool = False
     rehash: bool = False
@@ -179,6 +180,7 @@ def _rehearsal(selection: Selection, options: PackOptions) -> Rehearsal:
         selection.environments,
         selection.store,
         installer=options.installer,
+        again=options.rehearse_again,
         reporter=options.reporter,
     )
 

@@ -30,19 +30,23 @@ def make_plan(
     *,
     stream: bool = False,
     parity: Callable[[int], int] = lambda _: 0,
+    rehearsed: bool = True,
 ) -> Plan:
     """Plan the bundle; hosts and hubs are asked for what isn't known here.
 
     :param folders: the bundle's own folders. Of several disks none has to hold all of it.
     :param stream: the weights are not kept on this host's disk.
     :param parity: gives the bytes of parity volumes for those of the volumes that they protect.
+    :param rehearsed: whether the environments will be rehearsed.
     :raises BundlerError: a hub or a folder failed.
     """
     listings = listed_models(selection.models, selection.weights)
     if stream:
         listings = [msgspec.structs.replace(one, missing=one.size, streamed=True) for one in listings]
     output = folders[0] if len(folders) == 1 else None
-    return planned(selection.root, selection.fetched, listings, output=output, parity=parity)
+    return planned(
+        selection.root, selection.fetched, listings, output=output, parity=parity, rehearsed=rehearsed
+    )
 
 
 def planned(
@@ -53,6 +57,7 @@ def planned(
     offline: bool = False,
     output: Path | None = None,
     parity: Callable[[int], int] = lambda _: 0,
+    rehearsed: bool = True,
 ) -> Plan:
     """Make the plan, asking hosts for sizes unless that is not wanted or nothing is to be asked.
 
@@ -67,9 +72,19 @@ def planned(
     store = Store.of(root)
     wanted = {artifact.url: artifact for one in environments for artifact in one.artifacts}
     if offline or len(known_sizes(wanted.values(), store)) == len(wanted):
-        return make_plan(environments, store, models=models, output=output, parity=parity)
+        return make_plan(
+            environments, store, models=models, output=output, parity=parity, rehearsed=rehearsed
+        )
     with contextlib.closing(open_network(root)) as network:
-        return make_plan(environments, store, models=models, output=output, parity=parity, network=network)
+        return make_plan(
+            environments,
+            store,
+            models=models,
+            output=output,
+            parity=parity,
+            rehearsed=rehearsed,
+            network=network,
+        )
 
 
 def listed_models(sources: Iterable[ModelSource], weights: Path) -> list[ModelListing]:
@@ -104,7 +119,7 @@ def check_space(plan: Plan) -> None:
     :raises PreflightError: naming each file system.
     """
     tight = [
-        f"{space.path}: {', '.join(space.purposes)} may take {size_text(space.needed)}, "
+        f"{space.path}: {', '.join(space.purposes)} take {size_text(space.needed)} or more, "
         f"{size_text(space.free)} are free"
         for space in plan.space
         if not space.enough

@@ -114,7 +114,7 @@ def test_env_is_for_eval(workspace: Path) -> None:
 
 
 def test_the_real_plan_lists_everything() -> None:
-    ended = bundler("plan", "--offline", "--env", "cu126", "-C", PROJECT)
+    ended = bundler("plan", "--offline", "--list", "--env", "cu126", "-C", PROJECT)
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert sum(line.startswith("  conda ") for line in lines) == 60 + 25
@@ -126,6 +126,19 @@ def test_a_model_alone_needs_no_workspace(tiny_model: Path, tmp_path: Path) -> N
     size = sum(path.stat().st_size for path in tiny_model.rglob("*") if path.is_file())
     assert plan["environments"] == [] and plan["models"][0]["size"] == size
     assert any("GPU" in line for line in plan["target"])
+
+
+def test_a_hub_out_of_reach_does_not_hide_the_rest_of_the_plan(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    words = ("plan", "--model", "hf:owner/far", "--env", "one", "-C", workspace)
+    ended = bundler(*words)
+    assert ended.returncode == 4, ended.stderr
+    assert "environment default (one): " in ended.stdout
+    assert "model far: NOT COUNTED" in ended.stdout
+    assert "127.0.0.1" in ended.stderr
+    assert json.loads(bundler(*words, "--json").stdout)["missing_files"] == 3
 
 
 def test_a_model_and_an_environment(tiny_model: Path, workspace: Path) -> None:

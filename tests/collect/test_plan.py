@@ -115,15 +115,51 @@ def test_space_is_added_up_by_file_system(server: FileServer, tmp_path: Path) ->
     model = listed(tmp_path / "weights", size=10**18)
     plan = make_plan([small(server)], Store(tmp_path / "store"), models=[model], output=tmp_path / "bundles")
     (space,) = plan.space
-    assert space.purposes == ("the store", "the weights of m", "the bundle (at least)")
-    packed = plan.size * 75 // 100
-    assert space.needed == plan.missing_size + packed
+    assert space.purposes == (
+        "the store",
+        "the rehearsal's and the runtime's copies",
+        "the weights of m",
+        "the bundle",
+    )
+    packages = plan.size - 10**18
+    assert plan.bundle == (packages + 75 * 10**16, plan.size), "packages are packed already"
+    unpacked = (int(packages * 1.5), int(packages * 2.5))
+    assert space.needed == plan.missing_size + unpacked[0] + plan.bundle[0]
+    assert space.most == plan.missing_size + unpacked[1] + plan.bundle[1]
+    assert plan.installed == (plan.size + unpacked[0], plan.size + unpacked[1])
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / "data-00001.tar.zst").write_bytes(bytes(1000))
     again = make_plan([small(server)], Store(tmp_path / "store"), models=[model], output=tmp_path / "bundles")
     assert again.space[0].needed == space.needed - 1000, "what is written isn't wanted twice"
     assert not space.enough
     assert make_plan([small(server)], Store(tmp_path / "store")).space[0].enough
+
+
+def test_what_is_known_of_packages_and_lies_unpacked_already_is_told(
+    server: FileServer, tmp_path: Path
+) -> None:
+    environment, store = small(server), Store(tmp_path / "store")
+    store.table("installed").update({str(one.sha256): [3000, 7] for one in environment.artifacts})
+    plan = make_plan([environment], store)
+    assert plan.installed == (plan.size + 12_000, plan.size + 12_000)
+    assert plan.space[0].needed == plan.missing_size + 12_000
+    unpacked = store.root / "pypi/uv/archive-v0/x"
+    unpacked.mkdir(parents=True)
+    (unpacked / "y").write_bytes(bytes(9000))
+    assert make_plan([environment], store).space[0].needed == plan.missing_size + 3000
+    assert make_plan([environment], store, rehearsed=False).space[0].needed == plan.missing_size
+
+
+def test_a_plan_is_one_screen_of_80_columns(tmp_path: Path) -> None:
+    from bundler.cli.plan_text import plan_text
+
+    model = listed(tmp_path / "w", size=10**12, advice=("8 × 141 GB, " + "and so on, " * 20, "more"))
+    workspace = Workspace.load(PROJECT)
+    plan = make_plan(required_environments(workspace, ["cu128"]), Store(tmp_path), models=[model])
+    lines = plan_text(plan).splitlines()
+    assert len(lines) <= 24
+    assert max(len(line) for line in lines if " " in line.strip()) <= 80
+    assert len(plan_text(plan, every=True).splitlines()) > 222
 
 
 def test_without_an_earlier_fetch_the_time_is_unknown(server: FileServer, tmp_path: Path) -> None:
@@ -146,6 +182,6 @@ def test_a_streamed_model_is_downloaded_and_takes_no_room_beside_the_bundle(tmp_
     (space,) = plan.space
     assert space.needed == 750_000_000
     assert "the weights of m" not in space.purposes
-    text = plan_text(plan)
+    text = " ".join(plan_text(plan).split())
     assert "1.0 GB to download, straight into the bundle" in text
     assert "all here" not in text and "all is here" not in text

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +20,8 @@ from tests.install.conftest import Stage, stand_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from bundler.manifest import Rehearsal
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,65 @@ def test_native_rehearsal_in_a_namespace(stage: Stage) -> None:
     assert reporter.bytes > 1_000_000
     assert reporter.lines
     assert not any(line.startswith("{") for line in reporter.lines)
+
+
+def test_a_second_native_rehearsal_unpacks_no_wheel_again(stage: Stage) -> None:
+    cache = stage.store.root / "pypi/uv"
+
+    def rehearsed(name: str) -> set[str]:
+        rehearse(stage.workspace, stage.environments(name), stage.store, installer="native", again=True)
+        return {path.name for path in (cache / "archive-v0").iterdir()}
+
+    first = rehearsed("default")
+    assert rehearsed("default") == first
+    shared = {one.name for one in stage.environments("default")[0].artifacts}
+    extra = [one for one in stage.environments("extra")[0].artifacts if one.kind == "wheel"]
+    assert len(rehearsed("extra")) == len(first) + sum(one.name not in shared for one in extra)
+
+
+def test_what_passed_is_remembered_for_the_same_lock_store_and_installer(stage: Stage) -> None:
+    def rehearsed(**choices: Any) -> tuple[Rehearsal, bool]:
+        """Rehearse, and say whether something was installed."""
+        reporter = Counting()
+        workspace = type(stage.workspace).load(stage.root)
+        result = rehearse(
+            workspace,
+            [workspace.environment("extra")],
+            stage.store,
+            reporter=reporter,
+            **({"installer": "native"} | choices),
+        )
+        if not reporter.bytes:
+            assert "with this lock, store and installer; not repeated" in reporter.lines[-1]
+        return result, reporter.bytes > 0
+
+    first, installed = rehearsed()
+    assert installed and first.status == "passed"
+    assert rehearsed() == (first, False)
+    assert rehearsed(again=True) == (first, True)
+    assert rehearsed(imports={"extra": ["click"]})[1], "other imports prove something else"
+    with pytest.raises(RehearsalError):
+        rehearsed(imports={"extra": ["no_such_module"]})
+    with pytest.raises(RehearsalError):
+        rehearsed(imports={"extra": ["no_such_module"]})
+    shutil.rmtree(stage.store.root / "pypi")
+    assert rehearsed()[1], "the caches that a rehearsal fills are wanted, too"
+    assert not rehearsed()[1]
+    lock = stage.root / "pixi.lock"
+    lock.write_text(lock.read_text() + "\n")
+    assert rehearsed()[1], "another lock"
+    damaged = stage.artifact("click")
+    damaged.write_bytes(b"\0" * damaged.stat().st_size)
+    with pytest.raises(RehearsalError):
+        rehearsed()
+
+
+def test_another_installer_is_rehearsed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearse(stage.workspace, stage.environments("extra"), stage.store, installer="native")
+    pixi = stand_in(stage.root.parent / "pixi", then="sys.exit(1)")
+    monkeypatch.setenv("BUNDLER_PIXI", str(pixi.path))
+    with pytest.raises(RehearsalError, match="pixi install failed"):
+        rehearse(stage.workspace, stage.environments("extra"), stage.store)
 
 
 def test_named_imports_are_wanted(stage: Stage) -> None:
