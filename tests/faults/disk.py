@@ -4,7 +4,7 @@ Runs in a process of its own, in which the calls of :mod:`os` and the files of :
 that count. Only what was synced is sure: of other bytes, names and removals a power cut keeps what it likes.
 """
 
-# ruff: noqa: PTH  - pathlib's own calls are the ones that are replaced here
+# The names of os are used throughout: calls of pathlib are among those that are replaced here.
 from __future__ import annotations
 
 import builtins
