@@ -1,6 +1,5 @@
 """A power cut, played: what was not synced is kept, dropped, cut or zeroed."""
 
-# ruff: noqa: PTH  - the names in a crash are text
 from __future__ import annotations
 
 import os
@@ -19,8 +18,8 @@ def power_cut(root: Path, crash: Crash, chance: random.Random, *, worst: bool = 
     """Make a folder what a power cut leaves of it, and return how many names and contents were lost.
 
     Names change in order, as a file system's journal writes them down: those before some moment are kept.
-    Later ones are kept where their folder was synced. A file that wasn't synced since it was written has its time
-    and, by chance, its size, and zeros for bytes.
+    Later ones are kept where their folder was synced. A file that wasn't synced since it was written has its
+    time and, by chance, its size, and zeros for bytes.
 
     :param worst: nothing is kept but what was synced.
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.faults.subjects import Subject
 
 WORKERS = 2
-SHARES = {"pack": 45, "unpack": 42, "fetch": 30, "install": 3}
+SHARES = {"pack": 50, "unpack": 38, "fetch": 30, "install": 2}
 """Of 120 rounds; an install takes seconds."""
 
 
