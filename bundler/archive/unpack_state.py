@@ -103,7 +103,9 @@ class UnpackState:
         ]
         wanted = set(needed)
         self._left = {number: sum(frame in wanted for frame in layout.of_file(number)) for number in missing}
-        self._earlier = {number for number in missing if self._left[number] < len(layout.of_file(number))}
+        self._earlier = {
+            number for number in missing if self._target.partial_status(tree[number]) is not None
+        }
         return needed
 
     def _is_needed(self, number: int) -> bool:

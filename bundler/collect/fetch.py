@@ -13,6 +13,7 @@ from bundler.collect.faults import Stopped, UnreachableError
 from bundler.collect.network import JOBS, Network, Origin, open_network
 from bundler.collect.sizes import ask_sizes
 from bundler.collect.transfer import PATIENT
+from bundler.common.disk_trouble import advice
 from bundler.common.durable import locked, make_folder
 from bundler.common.progress import SILENT
 from bundler.common.secrets import masked
@@ -195,5 +196,6 @@ def _lock(store: Store, reporter: Reporter) -> AbstractContextManager[None]:
         place.touch()
     except OSError as problem:
         what = f"the store can't be written: {problem.strerror}"
-        raise DestinationError(what, where=store.root, hint="check its permissions") from problem
+        hint = advice(problem) or "check its permissions"
+        raise DestinationError(what, where=store.root, hint=hint) from problem
     return locked(place, partial(reporter.say, "another bundler fills this store; waiting for it"))

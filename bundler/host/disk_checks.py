@@ -6,6 +6,7 @@ of one installation may lie on several; what an interrupted run has written alre
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from bundler.common.disk_trouble import DYING
 from bundler.common.units import size_text
 from bundler.host.finding import fail, warn
 from bundler.host.space import nearest
@@ -100,7 +102,8 @@ def try_out(destination: Path) -> FileSystem:
                 case_sensitive=not (folder / "cASE").exists(),
             )
     except OSError as problem:
-        return FileSystem(writable=False, problem=problem.strerror or str(problem))
+        dying = f" ({DYING})" if problem.errno == errno.EIO else ""
+        return FileSystem(writable=False, problem=f"{problem.strerror or problem}{dying}")
 
 
 @contextmanager

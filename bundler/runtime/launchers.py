@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.common.disk_trouble import advice
 from bundler.errors import BundlerError, DestinationError
 from bundler.installation import CACHE
 
@@ -48,7 +49,9 @@ def write_launchers(root: Path, environments: Iterable[str] = ()) -> list[Path]:
         try:
             _write_script(path, text)
         except OSError as problem:
-            raise DestinationError(f"can't write the launcher: {problem.strerror}", where=path) from problem
+            hint = advice(problem) or "make that folder writable; the same command goes on"
+            what = f"can't write the launcher: {problem.strerror}"
+            raise DestinationError(what, where=path, hint=hint) from problem
         written.append(path)
     return written
 

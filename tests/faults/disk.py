@@ -4,7 +4,6 @@ Runs in a process of its own, in which the calls of :mod:`os` and the files of :
 that count. Only what was synced is sure: of other bytes, names and removals a power cut keeps what it likes.
 """
 
-# The names of os are used throughout: calls of pathlib are among those that are replaced here.
 from __future__ import annotations
 
 import builtins
@@ -117,7 +116,7 @@ class FaultyDisk:
         self._count = 0
         self._inodes: dict[int, Inode] = {}
         self._steps: list[Step] = []
-        self._real = {name: getattr(os, name) for name in ("open", "fsync", "kill", "unlink")}
+        self._real = {name: getattr(os, name) for name in ("kill", "rename")}
         self._io_open = io.open
         self._rescan()
         for step in self._steps:
@@ -175,8 +174,9 @@ class FaultyDisk:
 
     def _dump(self) -> None:
         self._refresh()
-        with self._io_open(self._crash, "wb") as file:
+        with self._io_open(f"{self._crash}.new", "wb") as file:
             pickle.dump(Crash(self._before, self._steps, self._inodes), file)
+        self._real["rename"](f"{self._crash}.new", self._crash)
 
     def _refresh(self) -> None:
         for path, number in self._names.items():

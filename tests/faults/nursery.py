@@ -112,7 +112,8 @@ def _child(job: dict[str, Any], fault: Fault, notes: Path) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     disk.fault = Fault()
     disk.finish()
-    (notes / "kinds").write_text(json.dumps(disk.kinds))
+    (notes / "kinds.new").write_text(json.dumps(disk.kinds))
+    (notes / "kinds.new").rename(notes / "kinds")
     os._exit(code if isinstance(code, int) else 1)
 
 

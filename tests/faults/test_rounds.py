@@ -19,19 +19,19 @@ from tests.install.test_install_command import keep
 from tests.support.fileserver import FileServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import MadeWorkspace
     from tests.faults.subjects import Subject
 
 WORKERS = 2
-SHARES = {"pack": 45, "unpack": 42, "fetch": 30, "install": 3}
+SHARES = {"pack": 50, "unpack": 38, "fetch": 30, "install": 2}
 """Of 120 rounds; an install takes seconds."""
 
 
 @pytest.fixture
-def subjects(tmp_path: Path, filled_workspace: MadeWorkspace) -> list[Callable[[Path], Subject]]:
+def subjects(tmp_path: Path, filled_workspace: MadeWorkspace) -> Iterator[list[Callable[[Path], Subject]]]:
     """Return how each subject is made in a folder of its own; all read the same sources."""
     tree = make_tree(tmp_path / "tree", (0, 1, 513, 70_000, 150_000, 90_000, 9))
     write_bundle(recipe_of(tree), [tmp_path / "made"])
@@ -40,14 +40,13 @@ def subjects(tmp_path: Path, filled_workspace: MadeWorkspace) -> list[Callable[[
     www.mkdir()
     for number in range(6):
         (www / f"p{number}.whl").write_bytes(content(9_000 + 17_919 * number, number))
-    server = FileServer(www)
-    server.__enter__()
-    return [
-        lambda folder: pack_subject(folder / "pack", tree),
-        lambda folder: unpack_subject(folder / "unpack", tmp_path / "made"),
-        lambda folder: fetch_subject(folder / "fetch", www, server.url),
-        lambda folder: install_subject(folder / "install", filled_workspace.root),
-    ]
+    with FileServer(www) as server:
+        yield [
+            lambda folder: pack_subject(folder / "pack", tree),
+            lambda folder: unpack_subject(folder / "unpack", tmp_path / "made"),
+            lambda folder: fetch_subject(folder / "fetch", www, server.url),
+            lambda folder: install_subject(folder / "install", filled_workspace.root),
+        ]
 
 
 @pytest.mark.timeout(0)

@@ -52,7 +52,7 @@ FILES_LEFT_OUT = (
     *("nvidia/cuda_cupti/lib/libcheckpoint*", "nvidia/cufile/lib/libcufile_rdma*"),
     *("triton/_C/libproton*", "triton/backends/nvidia/lib/cupti/*", "triton/backends/nvidia/bin/nvdisasm"),
     *("triton/backends/nvidia/bin/cuobjdump", "triton/instrumentation/*", "triton/profiler/*"),
-    *("torchvision.libs/libnvjpeg*", "*mscclpp*", "lib/*"),
+    *("torchvision.libs/libnvjpeg*", "lib/*"),
 )
 PRUNED = (
     *("torch/lib/libtorch_cuda.so", "torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_nvshmem.so"),
