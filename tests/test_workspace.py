@@ -281,6 +281,15 @@ def test_of_several_platforms_the_manifests_first_is_taken(
     environment = Workspace.load(tmp_path).environment("default")
     assert (environment.platform, environment.other_platforms) == (taken, others)
     assert bool(environment.artifacts) == (taken == "linux-64")
+    for name in (taken, *others):
+        chosen = Workspace.load(tmp_path, {"": name})
+        chosen.check_platform(["default"], name)
+        one = chosen.environment("default")
+        assert one.platform == name and {name, *one.other_platforms} == {taken, *others}
+        recorded = Workspace.load(tmp_path, {"default": name, "": taken}).environment("default")
+        assert recorded.platform == name, "an environment's own word counts first"
+    with pytest.raises(UnknownNameError, match=f"there are: {taken}, {others[0]}, {others[1]}"):
+        Workspace.load(tmp_path, {"": "p9"}).check_platform(["default"], "p9")
 
 
 def test_everything_that_cannot_be_carried_is_named_at_once(tmp_path: Path) -> None:

@@ -198,11 +198,13 @@ class PixiInstaller:
 def _platform_variables(environments: Sequence[EnvironmentLock]) -> dict[str, str]:
     """Return what makes pixi take the platforms that were carried, also on a host without a GPU.
 
-    Of several platforms of one subdir pixi takes the first that the host satisfies; those carried come first.
+    Of several platforms of one subdir pixi takes the first that the host satisfies. On a host with the CUDA
+    of those that were carried, that is none that wants a newer one.
     """
     several = [one for one in environments if one.other_platforms]
     wanted = [version for one in several if (version := cuda_of(one.virtual_packages))]
-    return {"CONDA_OVERRIDE_CUDA": max(wanted, key=Version)} if wanted else {}
+    # Empty: as if there were no GPU, so that a platform without CUDA is taken before one that wants it.
+    return {"CONDA_OVERRIDE_CUDA": max(wanted, key=Version, default="")} if several else {}
 
 
 def _artifacts(environments: Sequence[EnvironmentLock], store: Store) -> list[Artifact]:
