@@ -336,6 +336,14 @@ def test_two_contents_at_one_address_are_refused(tmp_path: Path) -> None:
         Workspace.load(write(tmp_path, lock)).check_carriable(["default"])
 
 
+@pytest.mark.parametrize(("scheme", "named"), [("s3", "an S3 bucket"), ("oci", "an OCI registry")])
+def test_a_channel_of_another_kind_is_named_for_what_it_is(tmp_path: Path, scheme: str, named: str) -> None:
+    lock = lock_of(f"conda: {scheme}://my-channel/linux-64/x-1.0-0.conda\nsha256: {SHA}")
+    (refusal,) = Workspace.load(write(tmp_path, lock)).environment("default").refusals
+    assert f"x-1.0: comes from {named} ({scheme}://my-channel/linux-64/x-1.0-0.conda)" in str(refusal)
+    assert "path of this machine" not in str(refusal)
+
+
 def test_a_lock_for_other_platforms_only(tmp_path: Path) -> None:
     lock = LOCK_6.replace("      linux-64:\n", "      osx-64:\n")
     workspace = Workspace.load(write(tmp_path, lock))
