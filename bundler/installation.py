@@ -66,6 +66,9 @@ UNNAMED = Path()
 RESERVED = frozenset({STATE, ".pixi", "bin", "runtime"})
 """First path components that a bundle's tree must not hold: the installation makes them itself."""
 
+TRIED = ".bundler-try-"
+"""What the name of a folder begins with in which a file system is tried; the process's number follows."""
+
 
 class SeenFile(msgspec.Struct, frozen=True, array_like=True):
     """A file as it was when it was unpacked, as a row: what the quick check compares."""

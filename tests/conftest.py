@@ -46,6 +46,23 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take how much the fault harness is to do."""
+    group = parser.getgroup("faults")
+    group.addoption("--fault-rounds", type=int, default=300, help="rounds of tests/faults")
+    group.addoption("--fault-seed", type=int, default=0, help="seed of tests/faults; 0: a new one")
+    group.addoption("--fault-only", default="", help="pack, unpack, fetch or install alone")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the counts that tests recorded as ``faults``, wherever they ran."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "faults":
+                    terminalreporter.write_line(text)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a part that isn't on this machine."""
     if item.get_closest_marker("pixi") and find_pixi() is None:

@@ -17,6 +17,7 @@ import msgspec
 from blake3 import blake3
 
 from bundler.common.broken import BROKEN_JSON
+from bundler.common.disk_trouble import naming
 from bundler.common.durable import sync_folder
 from bundler.errors import DestinationError
 
@@ -67,7 +68,8 @@ class Journal(Generic[R]):
 
     def append(self, record: R) -> None:
         """Add a record; it is durable when this returns."""
-        self._append(msgspec.json.encode(record))
+        with naming(self._path):
+            self._append(msgspec.json.encode(record))
 
     def remove(self) -> None:
         """Delete the file: what it was about is done."""

@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from bundler.archive import sums
+from bundler.common.disk_trouble import advice
 from bundler.common.durable import make_folder, sync_folder
 from bundler.errors import DamagedError, DestinationError, PreflightError
 
@@ -44,7 +45,9 @@ class Media:
                     raise DestinationError("the folder for the bundle can't be written to", where=folder)
             except OSError as problem:
                 raise DestinationError(
-                    f"the folder for the bundle can't be made: {problem.strerror}", where=folder
+                    f"the folder for the bundle can't be made: {problem.strerror}",
+                    where=folder,
+                    hint=advice(problem) or "name a folder on a disk that you may write to",
                 ) from problem
 
     def check_foreign(self, known: Collection[str]) -> None:
@@ -167,7 +170,7 @@ def refused(problem: OSError, folder: Path) -> PreflightError:
     return PreflightError(
         f"the bundle can't be written: {problem.strerror}",
         where=folder,
-        hint="look after the disk (dmesg), or take another; the same command goes on with what is whole",
+        hint=f"{advice(problem) or 'take another disk'}; the same command goes on with what is whole",
     )
 
 

@@ -37,6 +37,8 @@ class Written:
         self._plan, self._volume_size, self._journal = plan, volume_size, journal
         for record in journal.records:
             self._apply(record)
+        self.unread = {*self.volumes}
+        """Volumes that an earlier run finished, and this one hasn't read."""
 
     def add(self, record: PackRecord) -> None:
         """Make a step durable."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.archive import frames
 from bundler.archive.media import PARTIAL_SUFFIX
 from bundler.archive.validate import VOLUME_NAME
+from bundler.common.digest import sha256_of
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
@@ -70,6 +72,12 @@ def _restore_volumes(written: Written, media: Media) -> OpenVolume | None:
             if path is None or path.name != name or path.stat().st_size != size:
                 written.cut(first)
                 return None
+            if number in written.unread:
+                # An earlier run's: what became of it since, its size doesn't tell.
+                if sha256_of(path) != written.volumes[number]:
+                    written.cut(first)
+                    return None
+                written.unread.discard(number)
             media.follow(path)
         elif path is None or end != len(written.stored):
             written.cut(first)
@@ -94,6 +102,8 @@ def _reopen(written: Written, media: Media, path: Path, number: int, first: int)
             digest.update(data)
             size += len(data)
         file.truncate(size)
+        # The volume may get its name without another byte: then this is its last sync.
+        os.fsync(file.fileno())
     whole = min(written.volume_size, size + written.room_needed)
     return OpenVolume(media.settle(partial, whole), number, size, digest)
 

@@ -14,7 +14,7 @@ from bundler.common.durable import read_plain
 from bundler.common.progress import SILENT
 from bundler.common.threads import in_order
 from bundler.errors import BundlerError, DestinationError, PreflightError
-from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, Receipt, read_kept
+from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, TRIED, Receipt, read_kept
 from bundler.record import compare
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def check_place(bundle: Bundle, destination: Path) -> None:
         try:
             # What stock tools took out of this bundle is adopted, file by file.
             known = _NOT_OTHERS | {entry.path.partition("/")[0] for entry in bundle.manifest.tree}
-            others = sorted(child.name for child in destination.iterdir() if child.name not in known)
+            names = (child.name for child in destination.iterdir())
+            others = sorted(name for name in names if name not in known and not name.startswith(TRIED))
         except OSError as problem:
             raise PreflightError(
                 f"the destination can't be read: {problem.strerror}", where=destination
@@ -142,6 +143,7 @@ def survey(
     receipt = _receipt(target.root)
     promised = _promised(target.root)
     doubtful = []
+    ours = {*state.placed}
     for number, entry in enumerate(bundle.manifest.tree):
         if entry.kind != "file":
             continue
@@ -151,13 +153,19 @@ def survey(
         known = state.placed.get(number)
         seen = (there.st_size, there.st_mtime_ns)
         believed = seen in ((entry.size, known), receipt.get((entry.path, entry.sha256)))
-        if stat.S_ISREG(there.st_mode) and (believed or state.just_placed(number, entry, there)):
+        just_placed = state.just_placed(number, entry)
+        if stat.S_ISREG(there.st_mode) and believed:
             found.kept[number] = there.st_mtime_ns
         elif stat.S_ISREG(there.st_mode) and there.st_size == entry.size:
             doubtful.append((number, there.st_mtime_ns))
+            ours |= {number} if just_placed else set()
+        elif stat.S_ISREG(there.st_mode) and just_placed:
+            continue
         elif stat.S_ISDIR(there.st_mode) or (known is None and (entry.path, entry.sha256) not in promised):
             found.conflicts.append(entry.path)
 
+    if not doubtful:
+        return found
     tree = bundle.manifest.tree
     with reporter.phase("compare", sum(tree[number].size for number, _ in doubtful)) as meter:
 
@@ -169,7 +177,7 @@ def survey(
             if same:
                 found.kept[number] = modified
                 state.note_adopted(number, modified)
-            elif number not in state.placed and (entry.path, entry.sha256) not in promised:
+            elif number not in ours and (entry.path, entry.sha256) not in promised:
                 found.conflicts.append(entry.path)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler.archive import tar
 from bundler.common.digest import sha256_of
+from bundler.common.disk_trouble import DYING
 from bundler.common.durable import make_folder
 from bundler.common.units import size_text
 from bundler.errors import DestinationError, PreflightError
@@ -148,6 +150,20 @@ class Target:
         finally:
             os.close(file)
 
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether a file under way has the size and the sha256 of the manifest."""
+        file = self._open_partial(entry, os.O_RDONLY | _FILE)
+        with os.fdopen(file, "rb") as opened:
+            if os.fstat(file).st_size != entry.size:
+                return False
+            return hashlib.file_digest(opened, "sha256").hexdigest() == entry.sha256
+
+    def drop_partial(self, entry: Entry) -> None:
+        """Remove a file under way."""
+        parent, _, name = entry.path.rpartition("/")
+        with self._folder(_partial_folder(parent)) as folder:
+            os.unlink(name, dir_fd=folder)
+
     def sync(self, entry: Entry) -> None:
         """Make what was written to a file under way durable."""
         file = self._open_partial(entry, _WRITE)
@@ -244,7 +260,9 @@ def refusal(problem: OSError, root: Path) -> PreflightError | DestinationError:
     return PreflightError(
         f"the destination can't be written to: {problem.strerror}",
         where=root,
-        hint="name a folder on a disk that is mounted read-write and that you may write to",
+        hint=DYING
+        if problem.errno == errno.EIO
+        else "name a folder on a disk that is mounted read-write and that you may write to",
     )
 
 

@@ -17,6 +17,7 @@ from bundler.archive.volume_check import check_volumes
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
 from bundler.common.threads import default_threads, in_order
+from bundler.common.units import size_text
 from bundler.errors import DamagedError
 from bundler.installation import BUNDLES, PARTIAL, SeenFile, Waiting, note_waiting
 
@@ -123,8 +124,15 @@ class _Unpack:
         here = [number for number in needed if self._is_here(number)]
         total = self._bundle.manifest.stream_size
         todo = sum(self._bundle.manifest.frames.raw[number] for number in needed)
+        if todo < total:
+            reporter.say(f"going on: {size_text(total - todo)} of {size_text(total)} are here already")
         with reporter.phase("unpack", total, done=total - todo) as meter:
             self._write(here, meter)
+            while again := self._state.take_again():
+                meter.say("what an earlier run wrote was altered since: it is written again")
+                needed += again
+                here += [number for number in again if self._is_here(number)]
+                self._write([number for number in again if self._is_here(number)], meter)
         refuse_damage(self._bundle, self._damages, self._state.remaining())
         waiting = self._volumes_of(set(needed) - set(here))
         note_waiting(self._target.root, Waiting(bundle=self._bundle.name, volumes=waiting))

@@ -11,7 +11,6 @@ from bundler.errors import DestinationError
 from bundler.installation import BUNDLES, JOURNAL, PARTIAL
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
@@ -45,6 +44,8 @@ class UnpackState:
         self.placed: dict[int, int] = {}
         """Modification time of files that got their own names, by number."""
         self._left: dict[int, int] = {}
+        self._earlier: set[int] = set()
+        self._again: set[int] = set()
         self._journal = Journal(target.root / JOURNAL, UnpackRecord)
         try:
             self._begin(bundle.manifest_sha256)
@@ -62,14 +63,15 @@ class UnpackState:
         """Close the journal; it stays, and knows that the bundle is here."""
         self._journal.close()
 
-    def just_placed(self, number: int, entry: Entry, there: os.stat_result) -> bool:
+    def just_placed(self, number: int, entry: Entry) -> bool:
         """Tell whether a file got its name before a crash kept the journal from saying so.
 
         All its frames are journalled as durable, and it isn't under way any more: only a rename does that.
+        So it is ours, and may be replaced; its bytes are another matter.
         """
         return (
             number not in self.placed
-            and there.st_size == entry.size > 0
+            and entry.size > 0
             and all(self.durable[frame] for frame in self._bundle.layout.of_file(number))
             and self._target.partial_status(entry) is None
         )
@@ -101,6 +103,7 @@ class UnpackState:
         ]
         wanted = set(needed)
         self._left = {number: sum(frame in wanted for frame in layout.of_file(number)) for number in missing}
+        self._earlier = {number for number in missing if self._left[number] < len(layout.of_file(number))}
         return needed
 
     def _is_needed(self, number: int) -> bool:
@@ -138,14 +141,44 @@ class UnpackState:
         self.place(number for number in touched if not self._left[number])
 
     def place(self, whole: Iterable[int]) -> None:
-        """Give whole files their names."""
+        """Give whole files their names.
+
+        What an earlier run wrote was out of bundler's sight since: such a file is hashed first, and one with
+        other bytes than the manifest's is given up, to be written anew.
+        """
         rows = []
         for number in whole:
+            if number in self._earlier and not self._target.holds(self._bundle.manifest.tree[number]):
+                self._give_up(number)
+                continue
             rows.append((number, self._target.place(self._bundle.manifest.tree[number])))
             del self._left[number]
         self.placed.update(rows)
         if rows:
             self._journal.append(UnpackRecord(files=tuple(rows)))
+
+    def take_again(self) -> list[int]:
+        """Return the frames of files that were given up, once: they are to be written again."""
+        again, self._again = sorted(self._again), set()
+        return again
+
+    def _give_up(self, number: int) -> None:
+        """Forget what is there of a file; its frames are journalled as lost before they are written anew."""
+        frames = list(self._bundle.layout.of_file(number))
+        self._journal.append(UnpackRecord(lost=tuple(_spans(frames))))
+        self._target.drop_partial(self._bundle.manifest.tree[number])
+        for frame in frames:
+            if not self.durable[frame]:
+                continue
+            self.durable[frame] = 0
+            for entry in self._entries(frame) & {*self._left} - {number}:
+                self._left[entry] += 1
+        self._left[number] = len(frames)
+        self._earlier.discard(number)
+        self._again |= {*frames}
+
+    def _entries(self, frame: int) -> set[int]:
+        return {piece.entry for piece in self._bundle.layout.slices(self._bundle.layout.frame(frame))}
 
     def place_ready(self) -> None:
         """Give their names to files that an earlier run made whole, and to empty ones."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
+from bundler.common.disk_trouble import DYING
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class FileVolume:
                 count = os.preadv(self._file, [buffer[done:]], offset + done)
             except OSError as problem:
                 raise DamagedError(
-                    f"{self.path.name} can't be read at byte {offset + done}: {problem.strerror}",
+                    f"{self.path.name} can't be read at byte {offset + done}: {problem.strerror}"
+                    + (f" ({DYING})" if problem.errno == errno.EIO else ""),
                     where=self.path,
                 ) from problem
             if not count:

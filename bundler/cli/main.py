@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
 import click
 
 from bundler import __version__
-from bundler.errors import INTERRUPTED, BundlerError, exit_codes
+from bundler.common.disk_trouble import advice
+from bundler.errors import INTERRUPTED, BundlerError, PreflightError, exit_codes
 
 COMMANDS: dict[str, dict[str, str]] = {
     "Online host": {
@@ -91,29 +94,40 @@ def run(arguments: list[str] | None = None) -> Any:
     # Installers and libraries make files by the umask: a hardened host's would close the installation to the
     # user that serves, and one of 000 open it to all. What is secret is made with a mode of its own.
     os.umask(0o022)
+    # Told to end, a command ends as by ^C: what is durable stays, and the same command goes on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    output = sys.stdout
     try:
         outcome = bundler_command.main(args=arguments, prog_name="bundler", standalone_mode=False)
         # A command that ends by click's Exit gives its code here; all others give nothing.
         sys.exit(outcome if isinstance(outcome, int) else 0)
+    except SystemExit:
+        if sys.stdout is output:
+            raise
+        # click puts another stream in its place, and ends, where an answer's reader went away.
+        # Nothing is wrong with that: the work never waits for who hears of it.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(0)
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
     except click.ClickException as problem:
         problem.show()
         sys.exit(problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print("interrupted: the same command goes on where it stopped", file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
     except BundlerError as problem:
         fail(str(problem), problem.exit_code, problem.label)
-    except BrokenPipeError:
-        # The reader of our output went away (`bundler inspect | head`): nothing is wrong with the work.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as problem:
         if os.environ.get("BUNDLER_DEBUG"):
             raise
         where = f"\n  where: {problem.filename}" if problem.filename else ""
-        fail(f"{problem.strerror or problem}{where}", BundlerError.exit_code)
+        fix = advice(problem)
+        hint = f"\n  fix:   {fix}" if fix else ""
+        code = PreflightError.exit_code if fix else BundlerError.exit_code
+        fail(f"{problem.strerror or problem}{where}{hint}", code)
     except Exception as problem:
         if os.environ.get("BUNDLER_DEBUG"):
             raise
@@ -128,5 +142,6 @@ def fail(message: str, code: int, label: str = BundlerError.label) -> None:
     """Print an error's message and exit."""
     color = "red" if label == BundlerError.label else "yellow"
     word = click.style(label, fg=color, bold=True) if sys.stderr.isatty() else label
-    print(f"{word}: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"{word}: {message}", file=sys.stderr, flush=True)
     sys.exit(code)

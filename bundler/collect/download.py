@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 from bundler.collect.faults import Stopped
 from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
 from bundler.common.digest import read_blocks
-from bundler.common.durable import sync_folder
+from bundler.common.disk_trouble import advice
+from bundler.common.durable import make_folder, sync_folder
 from bundler.errors import BundlerError, PreflightError
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def receive(
     )
     again = False
     try:
-        wanted.path.parent.mkdir(parents=True, exist_ok=True)
-        wanted.partial.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(wanted.path.parent)
+        make_folder(wanted.partial.parent)
         while (digests := receiving.bring(transfer)).wrong:
             problem = transfer.damaged(digests.wrong)
             receiving.discard()
@@ -221,6 +222,7 @@ def _raise_disk(problem: OSError, wanted: Wanted) -> NoReturn:
             where=wanted.path.parent,
             hint="free some space; the same command goes on where it stopped",
         ) from problem
-    raise BundlerError(
-        f"can't write {wanted.path.name}: {problem.strerror or problem}", where=wanted.path.parent
+    kind = PreflightError if (hint := advice(problem)) else BundlerError
+    raise kind(
+        f"can't write {wanted.path.name}: {problem.strerror or problem}", where=wanted.path.parent, hint=hint
     ) from problem

@@ -13,7 +13,7 @@ from bundler.collect.faults import Stopped, UnreachableError
 from bundler.collect.network import JOBS, Network, Origin, open_network
 from bundler.collect.sizes import ask_sizes
 from bundler.collect.transfer import PATIENT
-from bundler.common.durable import locked
+from bundler.common.durable import locked, make_folder
 from bundler.common.progress import SILENT
 from bundler.common.secrets import masked
 from bundler.common.threads import each
@@ -114,7 +114,7 @@ class _Fetching:
 
     def check_space(self) -> None:
         """Refuse what won't fit, before anything is written."""
-        self._store.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self._store.root)
         needed = sum(
             max(0, self._sizes.get(artifact.url, 0) - wanted.partial_size())
             for artifact, wanted in self._wanted.items()
@@ -191,7 +191,7 @@ def _lock(store: Store, reporter: Reporter) -> AbstractContextManager[None]:
     """Return what keeps a second fetch of the store waiting: two would write the same partial files."""
     place = store.memory / FETCH_LOCK
     try:
-        store.memory.mkdir(parents=True, exist_ok=True)
+        make_folder(store.memory)
         place.touch()
     except OSError as problem:
         what = f"the store can't be written: {problem.strerror}"

@@ -10,6 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from bundler.common.disk_trouble import naming
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -26,21 +28,36 @@ def sync_file_system(folder: Path) -> None:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if LIBC.syncfs(descriptor):
+        while LIBC.syncfs(descriptor):
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
+            # Python goes on by itself after a signal; a call by ctypes doesn't.
+            if number != errno.EINTR:
+                raise OSError(number, os.strerror(number), str(folder))
     finally:
         os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's names durable; file systems that can't sync a folder do it their own way."""
+    """Make a folder's names durable; file systems that can't sync a folder do it their own way.
+
+    :raises OSError: the disk failed at it.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
+        sync_names(descriptor, folder)
     finally:
         os.close(descriptor)
+
+
+def sync_names(descriptor: int, folder: Path) -> None:
+    """Make the names of an open folder durable, as :func:`sync_folder` does."""
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        # Any other refusal is of a file system that doesn't know the call.
+        if problem.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            problem.filename = str(folder)
+            raise
 
 
 def make_folder(folder: Path) -> bool:
@@ -71,6 +88,11 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     :param mode: the file's, whatever the umask.
     """
+    with naming(path):
+        _write_atomically(path, data, mode)
+
+
+def _write_atomically(path: Path, data: bytes, mode: int) -> None:
     make_folder(path.parent)
     partial = path.name + ".partial"
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

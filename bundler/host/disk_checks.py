@@ -7,6 +7,7 @@ of one installation may lie on several; what an interrupted run has written alre
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections import defaultdict
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from bundler.common.units import size_text
 from bundler.host.finding import fail, warn
 from bundler.host.space import nearest
+from bundler.installation import TRIED
 from bundler.workspace import prefix_of
 
 if TYPE_CHECKING:
@@ -103,8 +105,12 @@ def try_out(destination: Path) -> FileSystem:
 
 @contextmanager
 def _scratch(place: Path) -> Iterator[Path]:
-    """Make a folder with one file and one program in it; removed at the end."""
-    folder = Path(mkdtemp(prefix=".bundler-try-", dir=place))
+    """Make a folder with one file and one program in it; what a killed run left is removed, too."""
+    for left in place.glob(f"{TRIED}*"):
+        pid = left.name.removeprefix(TRIED).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(mkdtemp(prefix=f"{TRIED}{os.getpid()}-", dir=place))
     try:
         (folder / "Case").write_bytes(b"")
         program = folder / "program"

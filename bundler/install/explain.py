@@ -36,6 +36,11 @@ CAUSES = (
         "install to a shorter path",
     ),
     (
+        r"__cuda",
+        "the environment wants a CUDA driver that pixi doesn't see here",
+        "say which to take for the GPU host's: CONDA_OVERRIDE_CUDA=12.8 before the same command",
+    ),
+    (
         r"read-only file system|permission denied",
         "a folder can't be written to",
         "run as the user to whom the folder belongs",

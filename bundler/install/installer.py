@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from packaging.version import Version
+
+from bundler.common.durable import make_folder, sync_file_system, write_atomically
 from bundler.errors import InstallError
 from bundler.installation import CACHE
+from bundler.platforms import cuda_of
 from bundler.store import MIRROR, REFILL
 
 if TYPE_CHECKING:
@@ -27,8 +31,11 @@ if TYPE_CHECKING:
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock
 
+OVERRIDE_CUDA = "CONDA_OVERRIDE_CUDA"
 LOCK_FILE = ".bundler-install.lock"
-SCRATCH = ".bundler-install-"
+UNSYNCED = ".bundler-install-under-way"
+"""Beside the caches: the start of the machine in which they were written to and not synced yet."""
+SCRATCH = ".bundler-install-scratch-"
 WHEEL_LINKS = ".bundler-wheels"
 
 InstallerWord = Literal["pixi", "native", "auto"]
@@ -39,7 +46,7 @@ KEPT_VARIABLES = frozenset(
         *("PATH", "TMPDIR", "TEMP", "TMP", "USER", "LOGNAME", "SHELL"),
         *("LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "COLUMNS", "LINES"),
         *("NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"),
-        *("RUST_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS"),
+        *(OVERRIDE_CUDA, "RUST_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS"),
     }
 )
 """All that an installer sees of the caller's variables, besides ``LC_*``: neither configuration nor proxies,
@@ -80,7 +87,7 @@ class Caches:
         has filled already stays as it is.
         """
         for folder in (self.pixi, self.conda, self.uv):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         for name, shared in (("pkgs", self.conda), ("uv-cache", self.uv)):
             link = self.pixi / name
             if shared.parent != self.pixi and not link.exists():
@@ -119,6 +126,23 @@ def clean_environment(base: Mapping[str, str], home: Path) -> dict[str, str]:
     return kept | {"HOME": str(home), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
 
 
+def cuda_override(environments: Sequence[EnvironmentLock], base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that names the CUDA version an installer is to take for the host's.
+
+    A rehearsal's host may have no GPU, and what the lock's platform was solved for is known, or what its
+    records ask: so those that want ``__cuda`` install there, too. The caller's own word goes before; a
+    host's driver is doctor's to judge.
+    """
+    if word := base.get(OVERRIDE_CUDA):
+        return {OVERRIDE_CUDA: word}
+    stated = [version for one in environments if (version := cuda_of(one.virtual_packages))]
+    if not stated and any(one.other_platforms for one in environments):
+        # As if there were no GPU: else pixi takes another of the lock's platforms, one that wants CUDA.
+        return {OVERRIDE_CUDA: ""}
+    wanted = stated or [one.least_cuda for one in environments if one.least_cuda]
+    return {OVERRIDE_CUDA: max(wanted, key=Version)} if wanted else {}
+
+
 @contextmanager
 def one_at_a_time(caches: Caches, reporter: Reporter) -> Iterator[int]:
     """Keep a second install with the same caches waiting, also for the children of one that was killed.
@@ -126,7 +150,7 @@ def one_at_a_time(caches: Caches, reporter: Reporter) -> Iterator[int]:
     :returns: a file descriptor; the lock is held as long as any process has it open, so children inherit it.
     """
     folder = caches.pixi.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -137,6 +161,35 @@ def one_at_a_time(caches: Caches, reporter: Reporter) -> Iterator[int]:
         yield lock
     finally:
         os.close(lock)
+
+
+@contextmanager
+def sound_caches(caches: Caches, reporter: Reporter) -> Iterator[None]:
+    """Empty caches that an install under way at a power cut left; only inside :func:`one_at_a_time`.
+
+    rattler and uv take what they unpacked for whole by its name, and sync nothing. So a note lies beside the
+    caches until all is synced. They mend by themselves what a killed process left: it is another start of
+    the machine that tells.
+    """
+    note, boot = caches.pixi.parent / UNSYNCED, boot_id()
+    try:
+        if note.read_text() != boot:
+            reporter.say("the machine stopped during an earlier install: what it unpacked is unpacked again")
+            pixis = (caches.pixi / "pkgs", caches.pixi / "uv-cache")
+            for folder in {one.resolve() for one in (caches.conda, caches.uv, *pixis) if one.exists()}:
+                shutil.rmtree(folder)
+                make_folder(folder)
+    except FileNotFoundError:
+        pass
+    write_atomically(note, boot.encode())
+    yield
+    sync_file_system(caches.pixi)
+    note.unlink()
+
+
+def boot_id() -> str:
+    """Return what tells one start of the machine from another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @contextmanager

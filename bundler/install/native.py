@@ -25,6 +25,7 @@ from bundler.install.installer import (
     one_at_a_time,
     require_artifacts,
     scratch_folder,
+    sound_caches,
 )
 from bundler.install.mirror import LoopbackMirror
 from bundler.install.program import run
@@ -83,7 +84,7 @@ class NativeInstaller:
         caches.join()
         waiting = [one for one in environments if not is_finished(root, one)]
         require_artifacts(waiting, store)
-        with one_at_a_time(caches, reporter) as held:
+        with one_at_a_time(caches, reporter) as held, sound_caches(caches, reporter):
             for environment in environments:
                 if is_finished(root, environment):
                     reporter.say(f"{environment.name}: already installed, nothing to do")

@@ -14,21 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.version import Version
-
 from bundler.errors import InstallError
 from bundler.install.explain import damaged_of, explain
 from bundler.install.folder_channel import seed
 from bundler.install.installer import (
     Caches,
     clean_environment,
+    cuda_override,
     one_at_a_time,
     require_artifacts,
     scratch_folder,
+    sound_caches,
 )
 from bundler.install.mirror import LoopbackMirror
 from bundler.install.program import run
-from bundler.platforms import cuda_of
 from bundler.store import MIRROR
 from bundler.workspace import LOCK, MANIFEST, prefix_of
 
@@ -151,6 +150,7 @@ class PixiInstaller:
         total = sum(store.path(one.url).stat().st_size for one in artifacts if store.has(one))
         with (
             one_at_a_time(caches, reporter) as held,
+            sound_caches(caches, reporter),
             reporter.phase(f"install {', '.join(names)}", total) as meter,
             LoopbackMirror(store.root / MIRROR, meter.advance) as mirror,
             unchanged(root / LOCK, root / MANIFEST),
@@ -161,7 +161,8 @@ class PixiInstaller:
             seed(artifacts, store, caches.pixi / "pkgs")
             configuration = home / "config.toml"
             configuration.write_text(configuration_text(mirror.prefixes(artifacts, store)))
-            variables = self._environment(caches, home, configuration) | _platform_variables(environments)
+            variables = self._environment(caches, home, configuration)
+            variables |= cuda_override(environments, os.environ)
             ended = run(self._command(root, names), variables, root, meter, held=held)
             if ended.code != 0:
                 damaged = damaged_of(ended, artifacts, store)
@@ -193,18 +194,6 @@ class PixiInstaller:
     def _command(self, root: Path, names: list[str]) -> list[str]:
         chosen = [word for name in names for word in ("-e", name)]
         return [str(self.pixi.path), "install", "--frozen", "--manifest-path", str(root / MANIFEST), *chosen]
-
-
-def _platform_variables(environments: Sequence[EnvironmentLock]) -> dict[str, str]:
-    """Return what makes pixi take the platforms that were carried, also on a host without a GPU.
-
-    Of several platforms of one subdir pixi takes the first that the host satisfies. On a host with the CUDA
-    of those that were carried, that is none that wants a newer one.
-    """
-    several = [one for one in environments if one.other_platforms]
-    wanted = [version for one in several if (version := cuda_of(one.virtual_packages))]
-    # Empty: as if there were no GPU, so that a platform without CUDA is taken before one that wants it.
-    return {"CONDA_OVERRIDE_CUDA": max(wanted, key=Version, default="")} if several else {}
 
 
 def _artifacts(environments: Sequence[EnvironmentLock], store: Store) -> list[Artifact]:

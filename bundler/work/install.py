@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.disk_trouble import advice
 from bundler.common.durable import open_to_all, sync_file_system
 from bundler.errors import DestinationError, InstallError
 from bundler.installation import STATE, Installation, InstalledEnvironment, now, refuse_planted, write_receipt
@@ -115,7 +116,7 @@ def _make_durable(folders: Iterable[Path]) -> None:
             raise InstallError(
                 f"what was installed can't be written to the disk: {problem.strerror}",
                 where=folder,
-                hint="look after the disk (dmesg); the same command goes on",
+                hint=advice(problem) or "look after the disk (dmesg); the same command goes on",
             ) from problem
 
 

@@ -1,0 +1,36 @@
+"""What a disk's refusals mean, and what to do about each: one advice for all that writes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DYING = "the disk may be dying: see what dmesg says of it, and copy what is on it to another one"
+_ADVICE = {
+    errno.EIO: DYING,
+    errno.ENOSPC: "free some space; the same command goes on where it stopped",
+    errno.EDQUOT: "free some space, or have the quota raised; the same command goes on where it stopped",
+    errno.EROFS: "the disk is mounted read-only: mount it read-write, or see dmesg for why it became so",
+}
+"""By the kernel's number; what isn't here is no disk's fault."""
+
+
+def advice(problem: OSError) -> str | None:
+    """Return what to do about a disk that refused, or ``None`` where it wasn't the disk."""
+    return _ADVICE.get(problem.errno or 0)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors say which file they are about: those of writing and syncing don't know it."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is None:
+            problem.filename = str(path)
+        raise
