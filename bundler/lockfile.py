@@ -31,7 +31,10 @@ SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 SCHEME = re.compile(r"(?:file|https?)://")
 GLIBC_OF_LEGACY_TAGS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
-RefusalKind = Literal["sdist", "git", "path", "source", "platform", "hash", "address"]
+UNFETCHED = {"s3": "an S3 bucket", "oci": "an OCI registry"}
+"""Schemes that pixi's channels may have and the store can't be filled from."""
+
+RefusalKind = Literal["sdist", "git", "path", "channel", "source", "platform", "hash", "address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,14 @@ def _source(name: str) -> Refusal:
 
 
 def _unreachable(label: str, location: str) -> Refusal:
+    scheme = urlsplit(location).scheme
+    if scheme in UNFETCHED:
+        return Refusal(
+            "channel",
+            label,
+            f"comes from {UNFETCHED[scheme]} ({location}), which bundler doesn't fetch from",
+            "depend on it in a channel or index of http://, https:// or file://",
+        )
     return Refusal(
         "path",
         label,

@@ -17,11 +17,16 @@ HOST_PACKAGES = frozenset({"__unix", "__linux", "__glibc", "__archspec", "__cuda
 
 
 def usable_platforms(
-    lock: LockDocument, environment: LockEnvironment, manifest: Mapping[str, Any]
+    lock: LockDocument,
+    environment: LockEnvironment,
+    manifest: Mapping[str, Any],
+    wanted: str | None = None,
 ) -> list[LockPlatform]:
     """Return the platforms of an environment that a GPU host fits, the one that pixi takes there first.
 
     The lock is sorted by name, so the order is pixi.toml's.
+
+    :param wanted: the platform that is to come first all the same, by its name in the lock.
     """
     usable = [
         platform
@@ -30,7 +35,8 @@ def usable_platforms(
     ]
     declared = [platform.name for platform in lock.platforms]
     order = [*_declared_order(lock.platforms, manifest), *declared]
-    return sorted(usable, key=lambda one: order.index(one.name) if one.name in order else -1)
+    usable.sort(key=lambda one: order.index(one.name) if one.name in order else -1)
+    return sorted(usable, key=lambda one: one.name != wanted)
 
 
 def subdir_of(platform: LockPlatform) -> str:

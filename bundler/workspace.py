@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,18 +106,21 @@ class Workspace:
     manifest: Mapping[str, Any]
     """pixi.toml as it stands."""
     lock: LockDocument
+    platforms: Mapping[str, str] = field(default_factory=dict)
+    """The platform to take of several that a host fits, by environment; ``""``: of every other one."""
 
     @classmethod
-    def load(cls, root: Path) -> Workspace:
+    def load(cls, root: Path, platforms: Mapping[str, str] | None = None) -> Workspace:
         """Read a workspace.
 
         :param root: the folder.
+        :param platforms: which platform to take, as :attr:`platforms`; pixi.toml's first where none is named.
         :raises InputError: a file isn't there, can't be read, or is of a version that is not understood.
         """
         for name in (MANIFEST, LOCK):
             if not (root / name).is_file():
                 raise _absent(root, name)
-        return cls(root, _read_manifest(root / MANIFEST), read_lock(root / LOCK))
+        return cls(root, _read_manifest(root / MANIFEST), read_lock(root / LOCK), platforms or {})
 
     @property
     def manifest_path(self) -> Path:
@@ -171,6 +174,20 @@ class Workspace:
             hint="name one of them with --env",
         )
 
+    def check_platform(self, names: Iterable[str], platform: str) -> None:
+        """Refuse a platform that one of the environments isn't locked for, or that no GPU host fits.
+
+        :raises UnknownNameError: naming those that there are.
+        """
+        for one in map(self.environment, names):
+            if one.platform != platform:
+                raise UnknownNameError(
+                    f"the environment {one.name} has no platform {platform!r} that a GPU host fits; "
+                    f"there are: {', '.join((one.platform, *one.other_platforms))}",
+                    where=self.lock_path,
+                    hint="name one of them with --platform",
+                )
+
     def check_carriable(self, names: Iterable[str], *, allow_unhashed: bool = False) -> None:
         """Refuse environments that can't be carried, naming every package at once.
 
@@ -201,7 +218,8 @@ class Workspace:
         aliases: tuple[str, ...],
         packages: Mapping[str, list[LockPackage]],
     ) -> EnvironmentLock:
-        platforms = usable_platforms(self.lock, locked, self.manifest)
+        wanted = self.platforms.get(name) or self.platforms.get("")
+        platforms = usable_platforms(self.lock, locked, self.manifest, wanted)
         channels = tuple(channel.url for channel in locked.channels)
         if not platforms:
             others = ", ".join(locked.packages) or "no platform"

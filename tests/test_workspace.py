@@ -281,6 +281,15 @@ def test_of_several_platforms_the_manifests_first_is_taken(
     environment = Workspace.load(tmp_path).environment("default")
     assert (environment.platform, environment.other_platforms) == (taken, others)
     assert bool(environment.artifacts) == (taken == "linux-64")
+    for name in (taken, *others):
+        chosen = Workspace.load(tmp_path, {"": name})
+        chosen.check_platform(["default"], name)
+        one = chosen.environment("default")
+        assert one.platform == name and {name, *one.other_platforms} == {taken, *others}
+        recorded = Workspace.load(tmp_path, {"default": name, "": taken}).environment("default")
+        assert recorded.platform == name, "an environment's own word counts first"
+    with pytest.raises(UnknownNameError, match=f"there are: {taken}, {others[0]}, {others[1]}"):
+        Workspace.load(tmp_path, {"": "p9"}).check_platform(["default"], "p9")
 
 
 def test_everything_that_cannot_be_carried_is_named_at_once(tmp_path: Path) -> None:
@@ -325,6 +334,14 @@ def test_two_contents_at_one_address_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="shares its address"):
         Workspace.load(write(tmp_path, lock)).check_carriable(["default"])
+
+
+@pytest.mark.parametrize(("scheme", "named"), [("s3", "an S3 bucket"), ("oci", "an OCI registry")])
+def test_a_channel_of_another_kind_is_named_for_what_it_is(tmp_path: Path, scheme: str, named: str) -> None:
+    lock = lock_of(f"conda: {scheme}://my-channel/linux-64/x-1.0-0.conda\nsha256: {SHA}")
+    (refusal,) = Workspace.load(write(tmp_path, lock)).environment("default").refusals
+    assert f"x-1.0: comes from {named} ({scheme}://my-channel/linux-64/x-1.0-0.conda)" in str(refusal)
+    assert "path of this machine" not in str(refusal)
 
 
 def test_a_lock_for_other_platforms_only(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def fetch_command(
     environments: Sequence[str],
     models: Sequence[str],
     allow_unhashed: bool,
+    platform: str | None,
     jobs: int,
     deep: bool,
     workspace: Path,
@@ -36,7 +37,7 @@ def fetch_command(
     from bundler.collect.fetch import fetch
     from bundler.work.selection import select
 
-    selection = select(workspace, environments, models, allow_unhashed=allow_unhashed)
+    selection = select(workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform)
     artifacts = [artifact for one in selection.fetched for artifact in one.artifacts]
     shown = reporter()
     if artifacts:

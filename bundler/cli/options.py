@@ -68,8 +68,18 @@ def installer_option(command: Command) -> Command:
     )(command)
 
 
+def platform_option(command: Command) -> Command:
+    """``--platform``: which of the lock's platforms."""
+    return click.option(
+        "--platform",
+        metavar="NAME",
+        help="The lock's platform to take where a GPU host fits several.  [default: pixi.toml's first]",
+    )(command)
+
+
 def choice_options(command: Command) -> Command:
-    """``--env``, ``--model`` and ``--allow-unhashed``: what goes into the bundle."""
+    """``--env``, ``--model`` and what belongs to them: what goes into the bundle."""
+    command = platform_option(command)
     for option in (
         click.option(
             "--allow-unhashed", is_flag=True, help="Carry wheels whose content the lock doesn't fix, too."

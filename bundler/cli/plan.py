@@ -27,6 +27,7 @@ def plan_command(
     environments: Sequence[str],
     models: Sequence[str],
     allow_unhashed: bool,
+    platform: str | None,
     offline: bool,
     every: bool,
     as_json: bool,
@@ -38,7 +39,7 @@ def plan_command(
     from bundler.work.selection import select
     from bundler.workspace import PACKED
 
-    selection = select(workspace, environments, models, allow_unhashed=allow_unhashed)
+    selection = select(workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform)
     listings, failed = [], []
     for source in selection.models:
         try:

@@ -59,7 +59,7 @@ def _environment_line(one: PlannedEnvironment) -> str:
     counts = f"{one.count('conda')} conda packages, {one.count('wheel')} wheels"
     if one.other_platforms:
         words.append(
-            f"for the platform {one.platform}, pixi.toml's first (not {', '.join(one.other_platforms)})"
+            f"for the platform {one.platform} (--platform takes another: {', '.join(one.other_platforms)})"
         )
     return f"environment {one.name}{alias}: {counts}, {size}" + (f"; {', '.join(words)}" if words else "")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.options import installer_option, json_option, workspace_option
+from bundler.cli.options import installer_option, json_option, platform_option, workspace_option
 from bundler.cli.progress import reporter
 from bundler.errors import RehearsalError
 
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 )
 @installer_option
 @click.option("--again", is_flag=True, help="Do it, whatever is remembered of an earlier one.")
+@platform_option
 @json_option
 @workspace_option
 def rehearse_command(
-    names: Sequence[str], installer: InstallerWord, again: bool, as_json: bool, workspace: Path
+    names: Sequence[str],
+    installer: InstallerWord,
+    again: bool,
+    platform: str | None,
+    as_json: bool,
+    workspace: Path,
 ) -> None:
     """Install environments from the store with the network cut, import, and throw them away.
 
@@ -41,7 +47,9 @@ def rehearse_command(
     from bundler.store import Store
     from bundler.workspace import Workspace
 
-    loaded = Workspace.load(workspace)
+    loaded = Workspace.load(workspace, {"": platform} if platform else None)
+    if platform:
+        loaded.check_platform(names, platform)
     chosen = list({one.name: one for one in map(loaded.environment, names)}.values())
     store = Store.of(loaded.root)
     result = rehearse(loaded, chosen, store, installer=installer, again=again, reporter=reporter())

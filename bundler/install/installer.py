@@ -136,6 +136,9 @@ def cuda_override(environments: Sequence[EnvironmentLock], base: Mapping[str, st
     if word := base.get(OVERRIDE_CUDA):
         return {OVERRIDE_CUDA: word}
     stated = [version for one in environments if (version := cuda_of(one.virtual_packages))]
+    if not stated and any(one.other_platforms for one in environments):
+        # As if there were no GPU: else pixi takes another of the lock's platforms, one that wants CUDA.
+        return {OVERRIDE_CUDA: ""}
     wanted = stated or [one.least_cuda for one in environments if one.least_cuda]
     return {OVERRIDE_CUDA: max(wanted, key=Version)} if wanted else {}
 

@@ -80,6 +80,7 @@ def rehearse(
             root=str(root),
             store=str(store.root.absolute()),
             environments=names,
+            platforms={one.name: one.platform for one in environments},
             installer=installer,
             imports={name: tuple(modules) for name, modules in (imports or {}).items()},
         )

@@ -24,6 +24,8 @@ class RehearsalTask(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     environments: tuple[str, ...]
     installer: InstallerWord
+    platforms: dict[str, str]
+    """The lock's platform of each environment, by name."""
     imports: dict[str, tuple[str, ...]]
     """What the manifest names, by environment."""
 
@@ -47,7 +49,7 @@ def rehearse_inside(task: RehearsalTask, reporter: OuterSide) -> Answer:
     :raises BundlerError: as the installer and the imports do.
     """
     root, store = Path(task.root), Store(Path(task.store))
-    workspace = Workspace.load(root)
+    workspace = Workspace.load(root, task.platforms)
     environments = [workspace.environment(name) for name in task.environments]
     installer = choose_installer(task.installer, caches=Caches.of_store(store.root), reporter=reporter)
     installer.install(root, environments, store, reporter)

@@ -42,7 +42,8 @@ def install_environments(
 
     refuse_planted(installation.root)
     _require_writable(installation.root)
-    workspace = Workspace.load(installation.root)
+    recorded = {name: one.platform for name, one in installation.environments.items()}
+    workspace = Workspace.load(installation.root, recorded)
     environments = list({one.name: one for one in map(workspace.environment, names)}.values())
     chosen = choose_installer(installer, root=installation.root, reporter=reporter)
     _rewrite_receipt(installation, without={one.name for one in environments})

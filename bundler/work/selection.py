@@ -67,19 +67,23 @@ def select(
     *,
     allow_unhashed: bool = False,
     allow_pickle: bool = False,
+    platform: str | None = None,
 ) -> Selection:
     """Open what the user names.
 
     :param root: the workspace's folder.
     :param names: names or aliases of environments.
     :param models: names, manifests, folders or hubs' addresses.
+    :param platform: the lock's platform to carry, where a GPU host fits several.
     :raises InputError: no such thing, or it can't be carried.
     :raises UsageError: two models of one name.
     """
     fetched: tuple[EnvironmentLock, ...] = ()
     workspace = None
     if names or not models or (root / MANIFEST).is_file():
-        workspace = Workspace.load(root)
+        workspace = Workspace.load(root, {"": platform} if platform else None)
+        if platform:
+            workspace.check_platform(names or (DEFAULT,), platform)
         fetched = chosen_environments(workspace, names, models, allow_unhashed=allow_unhashed)
         wanted = {workspace.environment(name).name for name in names}
     carried = tuple(one for one in fetched if one.name != OWN_ENVIRONMENT or one.name in wanted)

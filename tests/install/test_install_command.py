@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from bundler import manifest as manifests
@@ -75,6 +76,20 @@ def test_all_environments_are_installed_checked_and_in_the_receipt(
     assert f"extra: installed by native in {installation.root}/.pixi/envs/extra" in done.output
     assert (installation.root / "bin/activate-extra.sh").exists()
     assert receipt.files == (PINNED, WEIGHTS)
+
+
+def test_the_platform_that_was_carried_is_installed(stage: Stage) -> None:
+    """The lock's second platform of the same subdir, which lacks a wheel that the first one has."""
+    lock = stage.root / "pixi.lock"
+    document = yaml.safe_load(lock.read_text())
+    document["platforms"] = [{"name": name, "subdir": "linux-64"} for name in ("linux-64", "small")]
+    packages = document["environments"]["extra"]["packages"]
+    packages["small"] = [one for one in packages["linux-64"] if "/packaging-" not in str(one)]
+    lock.write_text(yaml.safe_dump(document))
+    installation = keep(stage.root, (Environment(name="extra", platform="small"),))
+    install_environments(installation, ["extra"], installer="native", reporter=SILENT)
+    site = next(installation.prefix("extra").glob("lib/python*/site-packages"))
+    assert (site / "click").is_dir() and not (site / "packaging").exists()
 
 
 def test_again_after_pixi_was_deleted(installation: Installation) -> None:

@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from bundler.cli.rehearse import rehearse_command
@@ -136,6 +137,24 @@ def test_another_installer_is_rehearsed(stage: Stage, monkeypatch: pytest.Monkey
     monkeypatch.setenv("BUNDLER_PIXI", str(pixi.path))
     with pytest.raises(RehearsalError, match="pixi install failed"):
         rehearse(stage.workspace, stage.environments("extra"), stage.store)
+
+
+def test_the_platform_that_was_chosen_is_rehearsed(stage: Stage) -> None:
+    """The lock's second platform of the same subdir, which lacks a wheel that the first one has."""
+    lock = stage.root / "pixi.lock"
+    document = yaml.safe_load(lock.read_text())
+    document["platforms"] = [{"name": name, "subdir": "linux-64"} for name in ("linux-64", "small")]
+    packages = document["environments"]["extra"]["packages"]
+    packages["small"] = [one for one in packages["linux-64"] if "/packaging-" not in str(one)]
+    lock.write_text(yaml.safe_dump(document))
+    for platform, imported in (("linux-64", ("click", "packaging")), ("small", ("click",))):
+        workspace = type(stage.workspace).load(stage.root, {"": platform})
+        chosen = [workspace.environment("extra")]
+        result = rehearse(workspace, chosen, stage.store, installer="native", again=True)
+        assert result.imports == imported
+        words = ["-C", str(stage.root), "--env", "extra", "--installer", "native", "--platform", platform]
+        done = CliRunner().invoke(rehearse_command, words, catch_exceptions=False)
+        assert f"imported {', '.join(imported)}\n" in done.output
 
 
 def test_named_imports_are_wanted(stage: Stage) -> None:
