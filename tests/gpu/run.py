@@ -250,7 +250,7 @@ class Run:
         nothing_left(before)
 
     def pipe(self) -> None:
-        """A foreground serve whose reader goes after four lines, while it loads."""
+        """A foreground serve whose reader goes after four lines, while it loads; it is told to end then."""
         before = gpu_memory()
         process = self._started(*self._serve())
         assert process.stdout is not None
@@ -258,6 +258,8 @@ class Run:
             print(process.stdout.readline(), end="")
         self._wait_for_ranks(process)
         process.stdout.close()
+        # Unheard it goes on, and the server stays its own: ended with it.
+        process.terminate()
         print(f"[exit {process.wait(START_SECONDS)}]")
         nothing_left(before)
 
@@ -448,6 +450,7 @@ class Run:
         caches = self._home / ".bundler" / "cache"
         if (caches / "libcuda").exists():
             own = self._own_caches / "libcuda"
+            shutil.rmtree(own, ignore_errors=True)
             shutil.copytree(caches / "libcuda", own, symlinks=True, dirs_exist_ok=True)
         began = time.monotonic()
         with (self._out / f"{name.replace(' ', '-')}.log").open("w") as log:

@@ -43,7 +43,7 @@ WHEELS_LEFT_OUT = frozenset(
     | {"torchaudio", "torchcodec"}
 )
 FILES_LEFT_OUT = (
-    *("*.a", "*.bc", "*.cpp", "*.pyx", "*.alt.so.*", "*/tests/*", "nvidia/*/include/*", "flashinfer/data/*"),
+    *("*.a", "*.cpp", "*.pyx", "*.alt.so.*", "*/tests/*", "nvidia/*/include/*", "flashinfer/data/*"),
     *("sgl_kernel/sm100/*", "sgl_kernel/flashmla_ops*", "sgl_kernel/spatial_ops*"),
     *("sglang/multimodal_gen/*", "sglang/test/*", "torch/include/*", "torch/share/*", "torch/bin/protoc*"),
     *("nvidia/cudnn/lib/libcudnn_*", "nvidia/cusolver/lib/libcusolverMg*", "nvidia/cublas/lib/libnvblas*"),
