@@ -153,7 +153,7 @@ def test_what_is_known_of_packages_and_lies_unpacked_already_is_told(
 def test_a_plan_is_one_screen_of_80_columns(tmp_path: Path) -> None:
     from bundler.cli.plan_text import plan_text
 
-    model = listed(tmp_path / "w", size=10**12, advice=("8 × 141 GB, " + "and so on, " * 20, "more"))
+    model = listed(tmp_path / "w", size=10**12, advice=("8 × 141 GB, " + "and so on, " * 10, "more"))
     workspace = Workspace.load(PROJECT)
     plan = make_plan(required_environments(workspace, ["cu128"]), Store(tmp_path), models=[model])
     lines = plan_text(plan).splitlines()
