@@ -55,7 +55,7 @@ def test_the_receipt_forgets_the_store_before_it_is_removed(
 
 
 def test_bundle_and_place_are_judged_before_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpack.survey, "check_place", refuse(DestinationError))
+    monkeypatch.setattr("bundler.archive.survey.check_place", refuse(DestinationError))
     monkeypatch.setattr(unpack, "_preflight", lambda *_: pytest.fail("tried by writing"))
     with pytest.raises(DestinationError):
         unpack.check(SimpleNamespace(), tmp_path, unpack.UnpackOptions(reporter=SILENT))  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(
 
 def test_too_little_space_is_refused() -> None:
     tight = SimpleNamespace(path="/disk", purposes=("the store",), needed=2, free=1, enough=False)
-    with pytest.raises(PreflightError, match="the store may take 2 B, 1 B are free"):
+    with pytest.raises(PreflightError, match="the store take 2 B or more, 1 B are free"):
         plan.check_space(SimpleNamespace(space=(tight,)))  # type: ignore[arg-type]
 
 
@@ -82,8 +82,8 @@ def test_bundlers_own_environment_must_be_carriable_too(
 ) -> None:
     here = SimpleNamespace(environments={}, check_carriable=lambda *_, **__: None)
     own = SimpleNamespace(check_carriable=refuse(InputError))
-    monkeypatch.setattr(selection.Workspace, "load", lambda _: here)
-    monkeypatch.setattr(selection, "required_environments", lambda *_: ())
-    monkeypatch.setattr(selection, "own_workspace", lambda _: own)
+    monkeypatch.setattr(selection.Workspace, "load", lambda *_: here)
+    monkeypatch.setattr("bundler.workspace.required_environments", lambda *_: ())
+    monkeypatch.setattr("bundler.workspace.own_workspace", lambda _: own)
     with pytest.raises(InputError):
         selection.select(tmp_path, ["cu128"], [])
