@@ -170,6 +170,7 @@ def test_smoke_takes_the_teams_variables(bench: Bench, tmp_path: Path) -> None:
         SGLANG_TP_SIZE_CU126="1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == f"installation: {bench.root}"
     rounds = json.loads(done.stdout)
     assert len(rounds) == 2 and all(one["passed"] for each in rounds for one in each["results"])
     argv = bench.record()["argv"]

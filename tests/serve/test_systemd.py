@@ -97,6 +97,7 @@ def test_two_ports_are_two_units_and_what_is_next_is_said(bench: Bench, tmp_path
     """One doesn't take the other's place, an older one goes with a word."""
     folder = tmp_path / "units"
     first = units(bench, folder, "--port", "30000")
+    assert first.stderr.splitlines()[0] == f"installation: {bench.root}"
     second = units(bench, folder, "--port", "30001")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert sorted(path.name for path in folder.iterdir()) == [
