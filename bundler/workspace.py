@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli
 
+from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InputError, UnknownNameError
 from bundler.lockfile import (
     LockDocument,
@@ -348,7 +349,8 @@ def _clashes(artifacts: Iterable[Artifact]) -> list[Refusal]:
 
 
 def _least_cuda(packages: Iterable[LockPackage]) -> str | None:
-    asked = (re.match(r"__cuda\s*>=\s*(\d+(?:\.\d+)?)", line) for one in packages for line in one.depends)
+    word = re.compile(r"__cuda\s*>=\s*(\d{1,4}(?:\.\d{1,4})?)")
+    asked = (word.match(line) for one in packages for line in one.depends)
     versions = [match[1] for match in asked if match]
     return max(versions, key=lambda text: [int(part) for part in text.split(".")], default=None)
 
@@ -381,6 +383,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise InputError(f"pixi.toml is broken TOML: {problem}", where=path) from problem
     except UnicodeDecodeError as problem:
         raise InputError(f"pixi.toml is not UTF-8: {problem}", where=path) from problem
+    except BROKEN_TEXT as problem:
+        raise InputError(f"pixi.toml can't be read as TOML: {problem}", where=path) from problem
 
 
 def prefix_of(root: Path, environment: str) -> Path:

@@ -178,6 +178,10 @@ def test_headers_that_lie_are_found(made: tuple[Path, Path], tmp_path: Path) -> 
     (bundle / "SHA256SUMS").write_bytes(sums.render(listed))
     with pytest.raises(DamagedError, match="tar stream differs from the manifest"):
         verify(bundle)
+    with pytest.raises(DamagedError, match="damaged frame") as caught:
+        unpack(bundle, tmp_path / "out")
+    assert "tar stream differs from the manifest at weights" in caught.value.findings[0]
+    assert not (tmp_path / "out/weights/m0/file-3").exists(), "nothing of that frame was written"
 
 
 def test_strangers_beside_the_volumes_are_named(bundle: Path) -> None:
