@@ -15,6 +15,8 @@ from bundler.cli.trust import signers_option
 from bundler.common.units import size_text
 from bundler.errors import BundlerError
 from bundler.installation import waiting_of
+from bundler.launch_names import unlisted
+from bundler.report.launch_text import UNLISTED, launch_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +102,7 @@ def _content_record(manifest: Manifest) -> dict[str, Any]:
     return {
         "environments": msgspec.to_builtins(manifest.environments),
         "models": msgspec.to_builtins(manifest.models),
+        "launch_unlisted": {model.spec.name: unlisted(model.spec) for model in manifest.models},
         "needs": {
             "payload_bytes": payload_bytes(manifest),
             "payload_files": sum(entry.kind == "file" for entry in manifest.tree),
@@ -157,7 +160,7 @@ def _environment_lines(environment: Environment) -> Iterator[str]:
     yield f"    {conda} conda packages, {wheels} wheels, {size_text(_packed(environment))}"
 
 
-def _model_lines(model: Model) -> Iterator[str]:
+def _model_lines(model: Model, mark: str = UNLISTED) -> Iterator[str]:
     from bundler.host.fit import count_text
 
     facts = model.facts
@@ -177,6 +180,8 @@ def _model_lines(model: Model) -> Iterator[str]:
     yield f"    licence: {facts.license or 'not stated'}{_license_files(model)}"
     if facts.remote_code:
         yield f"    runs code of its own: {', '.join(facts.remote_code)}"
+    for condition, words in launch_lines(model.spec.launch, mark):
+        yield from (f"    served {condition}: {word}" for word in words)
 
 
 def _license_files(model: Model) -> str:
@@ -247,13 +252,16 @@ def _installation_lines(installation: Installation) -> Iterator[str]:
     for bundle in installation.receipt.bundles:
         yield f"  bundle {bundle.name}: unpacked {bundle.finished} by bundler {bundle.bundler}"
         yield f"    checked: {bundle.checked}"
+        if bundle.allowed_launch:
+            yield f"    by --allow-launch: {', '.join(bundle.allowed_launch)}"
     done = {one.name: one for one in installation.receipt.environments}
     for environment in installation.environments.values():
         yield from _environment_lines(environment)
         one = done.get(environment.name)
         yield f"    installed {one.finished} by {one.installer}" if one else "    not installed yet"
     for model in installation.models.values():
-        yield from _model_lines(model)
+        known = installation.allowed_launch.issuperset(unlisted(model.spec))
+        yield from _model_lines(model, "by --allow-launch" if known else UNLISTED)
     if waiting := waiting_of(installation.root):
         yield f"  bundle {waiting.bundle}: unpacked in part, waits for {', '.join(waiting.volumes)}"
     size = sum(file.size for file in installation.receipt.files)

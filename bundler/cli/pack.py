@@ -14,6 +14,7 @@ from bundler.cli.options import (
     choice_options,
     installer_option,
     json_option,
+    launch_option,
     threads_option,
     workspace_option,
 )
@@ -66,6 +67,7 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--allow-pickle", is_flag=True, help="Carry weights that are pickles, which can run code."
         ),
+        launch_option,
         click.option(
             "--sign",
             "key",
