@@ -486,10 +486,13 @@ def test_cuda_is_known_without_torch(tmp_path: Path, package: str, depends: str,
     assert Workspace.load(write(tmp_path, lock)).environment("default").stack.cuda == cuda
 
 
-def test_an_environment_without_packages_says_which_have_some(tmp_path: Path) -> None:
-    empty = "environments:\n  bare:\n    channels: []\n    packages:\n      linux-64: []\n"
+@pytest.mark.parametrize("packages", ["\n      linux-64: []", " {}"])
+def test_an_environment_without_packages_says_which_have_some(tmp_path: Path, packages: str) -> None:
+    """pixi leaves out the platforms for which an environment has nothing."""
+    empty = f"environments:\n  bare:\n    channels: []\n    packages:{packages}\n"
     workspace = Workspace.load(write(tmp_path, LOCK_7.replace("environments:\n", empty, 1)))
     with pytest.raises(InputError) as caught:
         workspace.check_carriable(["bare"])
-    assert "has no packages; there are: default" in caught.value.findings[0]
+    assert caught.value.what == "1 environment can't be carried"
+    assert "bare: the environment: has no packages; there are: default" in caught.value.findings[0]
     workspace.check_carriable(["default"])

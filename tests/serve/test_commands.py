@@ -47,6 +47,10 @@ def test_doctor(bench: Bench) -> None:
     assert "fail" not in found.values(), done.stdout
     assert done.returncode == (WarningsError.exit_code if "warn" in found.values() else 0), done.stderr
     assert {path: path.stat().st_mtime_ns for path in bench.root.rglob("*")} == before
+    library = bench.tmp / "lib" / "libcuda.so.1"
+    library.write_bytes(b"")
+    failed = bench.run("doctor", "--python", bench.python)
+    assert failed.returncode == DoctorError.exit_code and f"{library} is empty" in failed.stdout
     bench.gpus()
     failed = bench.run("doctor", "--python", bench.python)
     assert failed.returncode == DoctorError.exit_code and "FAIL GPUs" in failed.stdout
