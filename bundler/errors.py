@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from bundler.common.secrets import masked
+from bundler.common.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ class BundlerError(Exception):
             lines.append(f"  where: {self.where}")
         if self.hint:
             lines.append(f"  {self.mend}  {self.hint}")
-        return masked("\n".join(lines))
+        return masked(printable("\n".join(lines)))
 
 
 class UsageError(BundlerError):

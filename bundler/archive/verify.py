@@ -133,6 +133,9 @@ def _check_parity(bundle: Bundle, partial: bool) -> Iterator[str]:
     names = parity_names(bundle)
     if sorted(names) != sorted(filter(sums.is_parity, bundle.sums)):
         yield f"{sums.SUMS} and manifest.json differ about the parity volumes"
+    for file in bundle.manifest.parity.files if bundle.manifest.parity else ():
+        if file.name not in bundle.sums:
+            yield f"the parity covers {file.name}, which {sums.SUMS} doesn't list"
     for name in names:
         there = [folder / name for folder in bundle.folders if (folder / name).is_file()]
         if name in bundle.sums and (there or not partial):

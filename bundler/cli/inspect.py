@@ -12,6 +12,7 @@ import msgspec
 
 from bundler.cli.options import json_option
 from bundler.cli.trust import signers_option
+from bundler.common.text import printable
 from bundler.common.units import size_text
 from bundler.errors import BundlerError
 from bundler.installation import waiting_of
@@ -50,7 +51,7 @@ def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_j
     else:
         blocks = [_bundle_lines(bundle, trust) for bundle in bundles]
         blocks += [_installation_lines(one) for one in installations]
-        click.echo("\n\n".join("\n".join(lines) for lines in blocks))
+        click.echo(printable("\n\n".join("\n".join(lines) for lines in blocks)))
     for bundle in bundles:
         bundle.close()
 
@@ -237,7 +238,7 @@ def _parity_record(bundle: Bundle) -> dict[str, Any] | None:
         return None
     names = parity_names(bundle)
     paths = {path.name: path for folder in bundle.folders for path in folder.iterdir() if path.name in names}
-    here = {name: path.stat().st_size for name, path in sorted(paths.items())}
+    here = {name: path.stat().st_size for name, path in sorted(paths.items()) if path.is_file()}
     return {**msgspec.to_builtins(bundle.manifest.parity), "volumes": names, "here": here}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -98,6 +99,25 @@ def test_another_bundles_volume_is_a_swapped_one(bundle: Path, tmp_path: Path) -
     volume.write_bytes(random.Random(0).randbytes(volume.stat().st_size))
     with pytest.raises(MissingVolumeError, match="another bundle's bytes"):
         unpack(bundle, tmp_path / "out")
+
+
+def test_what_a_dying_disk_doesnt_give_is_no_swapped_volume(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is called what it is, and the rest is unpacked."""
+    preadv, dying = os.preadv, (bundle / "data-00003.tar.zst").stat().st_ino
+
+    def fail(file: int, buffers: list[memoryview], offset: int) -> int:
+        if os.fstat(file).st_ino == dying:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(file, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(DamagedError, match=r"damaged frame\(s\) in data-00003") as found:
+        unpack(bundle, tmp_path / "out")
+    assert "may be dying" in found.value.findings[0]
+    monkeypatch.undo()
+    unpack(bundle, tmp_path / "out")
 
 
 def test_disks_one_after_the_other(made: tuple[Path, Path], tmp_path: Path) -> None:
