@@ -13,6 +13,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InstallError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _stated_variables(prefix: Path) -> dict[str, str]:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as problem:
+    except (OSError, *BROKEN_TEXT) as problem:
         raise InstallError(
             f"a file of the environment's activation can't be read: {problem}", where=path
         ) from problem

@@ -92,6 +92,8 @@ class UnpackedBundle(msgspec.Struct, frozen=True, kw_only=True):
     """What was compared with what: said truthfully, for the auditor."""
     provenance: Provenance | None = None
     """Who made the bundle, as far as it was checked; ``None``: by a bundler that asked for nothing."""
+    allowed_launch: tuple[str, ...] = ()
+    """Flags and variables that its models set by the user's ``--allow-launch`` alone."""
 
 
 class InstalledEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +157,11 @@ class Installation:
                 read_kept(self.root / BUNDLES / f"{one.manifest_sha256}.json") for one in self.receipt.bundles
             ]
         return self._manifests
+
+    @property
+    def allowed_launch(self) -> frozenset[str]:
+        """The flags and variables that the user allowed the models' launches at unpack."""
+        return frozenset(name for one in self.receipt.bundles for name in one.allowed_launch)
 
     @property
     def environments(self) -> dict[str, Environment]:

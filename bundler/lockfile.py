@@ -18,6 +18,7 @@ import msgspec
 import yaml
 
 from bundler.artifact import Artifact
+from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def read_lock(path: Path) -> LockDocument:
     """
     document = _load_yaml(path)
     version = document.get("version") if isinstance(document, dict) else None
-    if not isinstance(version, str) or not version.isdigit():
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}", version):
         raise InputError("pixi.lock has no version", where=path, hint="write it again: pixi lock")
     if int(version) > NEWEST:
         what = f"pixi.lock is of version {version}; this bundler understands {OLDEST} to {NEWEST}"
@@ -164,8 +165,10 @@ def _load_yaml(path: Path) -> object:
             where=path,
             hint="a merge conflict? write it again: pixi lock",
         ) from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise InputError(f"pixi.lock can't be read as YAML: {problem}", where=path) from problem
+    except (yaml.YAMLError, *BROKEN_TEXT) as problem:
+        raise InputError(
+            f"pixi.lock can't be read as YAML: {problem}", where=path, hint="write it again: pixi lock"
+        ) from problem
 
 
 def artifact_or_refusal(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal | None]:
@@ -294,7 +297,7 @@ def glibc_of_wheel(filename: str) -> tuple[int, int] | None:
     """Return the oldest glibc a wheel's tags accept, or ``None`` where they name none."""
     found = []
     for tag in filename.removesuffix(".whl").rsplit("-", 1)[-1].split("."):
-        if match := re.match(r"manylinux_(\d+)_(\d+)_", tag):
+        if match := re.match(r"manylinux_(\d{1,4})_(\d{1,4})_", tag):
             found.append((int(match[1]), int(match[2])))
         elif (legacy := tag.split("_")[0]) in GLIBC_OF_LEGACY_TAGS:
             found.append(GLIBC_OF_LEGACY_TAGS[legacy])
@@ -307,6 +310,6 @@ def glibc_of_depends(depends: Iterable[str]) -> tuple[int, int] | None:
         (int(match[1]), int(match[2]))
         for depend in depends
         if depend.startswith("__glibc")
-        for match in re.finditer(r">=(\d+)\.(\d+)", depend)
+        for match in re.finditer(r">=(\d{1,4})\.(\d{1,4})", depend)
     ]
     return max(found, default=None)

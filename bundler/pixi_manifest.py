@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli
 
+from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path.name} is broken TOML: {problem}", where=path) from problem
     except UnicodeDecodeError as problem:
         raise InputError(f"{path.name} is not UTF-8: {problem}", where=path) from problem
+    except BROKEN_TEXT as problem:
+        raise InputError(f"{path.name} can't be read as TOML: {problem}", where=path) from problem
     if path.name != PYPROJECT:
         return document
     tool = document.get("tool")

@@ -191,21 +191,30 @@ class Workspace:
         :param allow_unhashed: carry packages whose content the lock doesn't fix.
         :raises InputError: with a finding for each package.
         """
-        findings = []
-        for name in names:
-            environment = self.environment(name)
-            findings += [
-                f"{environment.name}: {refusal}"
-                for refusal in environment.refusals
-                if not (allow_unhashed and refusal.kind == "hash")
-            ]
-        if findings:
+        refused = [
+            (environment, refusal)
+            for environment in map(self.environment, names)
+            for refusal in environment.refusals
+            if not (allow_unhashed and refusal.kind == "hash")
+        ]
+        if refused:
+            noun = "environment" if all(one.kind == "platform" for _, one in refused) else "locked package"
             raise InputError(
-                f"{len(findings)} locked package{'s' if len(findings) > 1 else ''} can't be carried",
+                f"{len(refused)} {noun}{'s' if len(refused) > 1 else ''} can't be carried",
                 where=self.lock_path,
-                findings=findings,
+                findings=[f"{environment.name}: {refusal}" for environment, refusal in refused],
                 hint=f"mend them in {self.manifest_path.name} and lock again: pixi lock",
             )
+
+    def _emptiness(self, locked: LockEnvironment) -> Refusal:
+        """Say why an environment has nothing for a GPU host."""
+        if PLATFORM not in locked.packages and any(locked.packages.values()):
+            reason = f"is locked for {', '.join(locked.packages)}, not for {PLATFORM}"
+            fix = f"add {PLATFORM} to the platforms in {self.manifest_path.name} and lock again"
+            return Refusal("platform", "the environment", reason, fix)
+        filled = [one for one, other in self.lock.environments.items() if any(other.packages.values())]
+        reason = f"has no packages; there are: {', '.join(filled) or 'none'}"
+        return Refusal("platform", "the environment", reason, "name another with --env")
 
     def _environment(
         self,
@@ -217,34 +226,19 @@ class Workspace:
         wanted = self.platforms.get(name) or self.platforms.get("")
         platforms = usable_platforms(self.lock, locked, self.manifest, wanted)
         channels = tuple(channel.url for channel in locked.channels)
-        if not platforms:
-            others = ", ".join(locked.packages) or "no platform"
-            refusal = Refusal(
-                "platform",
-                f"the environment {name}",
-                f"is locked for {others}, not for {PLATFORM}",
-                f"add {PLATFORM} to the platforms in {self.manifest_path.name} and lock again",
-            )
-            return EnvironmentLock(name, aliases, PLATFORM, (), (refusal,), channels, locked.indexes)
-        platform, *others_here = platforms
-        if not locked.packages[platform.name]:
-            filled = [one for one, other in self.lock.environments.items() if any(other.packages.values())]
-            refusal = Refusal(
-                "platform",
-                f"the environment {name}",
-                f"has no packages; there are: {', '.join(filled) or 'none'}",
-                "name another with --env",
-            )
+        if not platforms or not locked.packages[platforms[0].name]:
             return EnvironmentLock(
-                name,
-                aliases,
-                platform.name,
-                (),
-                (refusal,),
-                channels,
-                locked.indexes,
-                other_platforms=tuple(one.name for one in others_here),
+                *(
+                    name,
+                    aliases,
+                    platforms[0].name if platforms else PLATFORM,
+                    (),
+                    (self._emptiness(locked),),
+                ),
+                *(channels, locked.indexes),
+                other_platforms=tuple(one.name for one in platforms[1:]),
             )
+        platform, *others_here = platforms
         chosen = [self._resolve(selector, packages) for selector in locked.packages[platform.name]]
         carried = [artifact_or_refusal(package, PLATFORM) for package in chosen]
         artifacts = [artifact for artifact, _ in carried if artifact]
@@ -323,7 +317,8 @@ def _clashes(artifacts: Iterable[Artifact]) -> list[Refusal]:
 
 
 def _least_cuda(packages: Iterable[LockPackage]) -> str | None:
-    asked = (re.match(r"__cuda\s*>=\s*(\d+(?:\.\d+)?)", line) for one in packages for line in one.depends)
+    word = re.compile(r"__cuda\s*>=\s*(\d{1,4}(?:\.\d{1,4})?)")
+    asked = (word.match(line) for one in packages for line in one.depends)
     versions = [match[1] for match in asked if match]
     return max(versions, key=lambda text: [int(part) for part in text.split(".")], default=None)
 

@@ -55,12 +55,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the counts that tests recorded as ``faults``, wherever they ran."""
+    """Print the counts that tests recorded, wherever they ran: of faults, hostile bundles, planted places."""
+    found: dict[str, list[str]] = {"faults": [], "hostile": [], "planted": []}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, ()):
             for name, text in getattr(report, "user_properties", ()):
-                if name == "faults":
-                    terminalreporter.write_line(text)
+                if name in found:
+                    found[name].append(text)
+    for line in found["faults"]:
+        terminalreporter.write_line(line)
+    if cases := found["hostile"]:
+        said = "; ".join(cases)
+        words = {"escape": "escapes", "hang of": "hangs", "defect of": "defects", "excess of": "excesses"}
+        counts = ", ".join(f"{said.count(word)} {name}" for word, name in words.items())
+        terminalreporter.write_line(f"hostile: {len(cases)} bundles, {counts}")
+    if places := found["planted"]:
+        through = sum(map(bool, places))
+        terminalreporter.write_line(f"planted: {len(places)} destinations, {through} written through")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

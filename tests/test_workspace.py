@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bundler.collect.models.specs import load_spec
 from bundler.errors import InputError, UnknownNameError
 from bundler.lockfile import wheel_fits
 from bundler.workspace import Workspace, normalised, required_environments
@@ -382,6 +383,9 @@ def test_unknown_environments_are_answered_with_those_that_exist() -> None:
         ("environments: {}\n", "no version"),
         ("- a\n- b\n", "no version"),
         ("version: 7\nenvironments:\n  a: [\n<<<<<<< HEAD\n", r"broken YAML at line \d"),
+        (f"version: '{'6' * 5000}'\n", "no version"),
+        ("version: \u00b2\n", "no version"),
+        ("version: " + "[" * 100_000, "broken YAML"),
         ("version: 7\nenvironments: 12\n", "not of a lock's form"),
         (LOCK_7.replace(f"sha256: {SHA}\n  size: 77", "sha256: 123\n  size: 77"), "a sha256 that is none"),
         (
@@ -399,6 +403,16 @@ def test_locks_that_cannot_be_used(tmp_path: Path, lock: str, said: str) -> None
 def test_broken_toml_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 4"):
         Workspace.load(write(tmp_path, LOCK_7, "[workspace]\nname = 't'\nplatforms = [\n=\n"))
+
+
+@pytest.mark.parametrize("text", ["a = " + "9" * 5000, "a = " + "[" * 100_000, "a." * 5000 + "b = 1"])
+def test_toml_without_end(tmp_path: Path, text: str) -> None:
+    """Numbers of thousands of digits and endless nesting are bad input, of a workspace and of a model."""
+    with pytest.raises(InputError, match=r"pixi\.toml can't be read"):
+        Workspace.load(write(tmp_path, LOCK_7, text))
+    (tmp_path / "model.toml").write_text(text)
+    with pytest.raises(InputError, match="not TOML"):
+        load_spec(tmp_path / "model.toml")
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "mojoproject.toml"])
@@ -493,10 +507,13 @@ def test_cuda_is_known_without_torch(tmp_path: Path, package: str, depends: str,
     assert Workspace.load(write(tmp_path, lock)).environment("default").stack.cuda == cuda
 
 
-def test_an_environment_without_packages_says_which_have_some(tmp_path: Path) -> None:
-    empty = "environments:\n  bare:\n    channels: []\n    packages:\n      linux-64: []\n"
+@pytest.mark.parametrize("packages", ["\n      linux-64: []", " {}"])
+def test_an_environment_without_packages_says_which_have_some(tmp_path: Path, packages: str) -> None:
+    """pixi leaves out the platforms for which an environment has nothing."""
+    empty = f"environments:\n  bare:\n    channels: []\n    packages:{packages}\n"
     workspace = Workspace.load(write(tmp_path, LOCK_7.replace("environments:\n", empty, 1)))
     with pytest.raises(InputError) as caught:
         workspace.check_carriable(["bare"])
-    assert "has no packages; there are: default" in caught.value.findings[0]
+    assert caught.value.what == "1 environment can't be carried"
+    assert "bare: the environment: has no packages; there are: default" in caught.value.findings[0]
     workspace.check_carriable(["default"])

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from bundler.manifest import Manifest, Volume
     from bundler.provenance import Provenance
 
-LARGEST_MANIFEST = 2**30
-"""Bytes; one of 10 TB is a tenth of it."""
 BUNDLE_VARIABLE = "BUNDLER_BUNDLE"
 
 
@@ -135,7 +133,7 @@ def _open_manifest(folder: Path, listed: bytes) -> bytes:
 def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
-        return read_plain(path, LARGEST_MANIFEST)
+        return read_plain(path, sums.LARGEST_SUMS if name == sums.SUMS else sums.LARGEST_MANIFEST)
     except FileNotFoundError as problem:
         raise InputError(
             f"this is not a whole bundle: it has no {name}",
@@ -148,7 +146,11 @@ def _read(folder: Path, name: str) -> bytes:
             ),
         ) from problem
     except OSError as problem:
-        raise InputError(f"the bundle can't be read: {problem.strerror}", where=problem.filename) from problem
+        raise InputError(
+            f"the bundle can't be read: {name}: {problem.strerror}",
+            where=path,
+            hint="copy it again from where the bundle was packed",
+        ) from problem
 
 
 def _find_volumes(volumes: Sequence[Volume], folders: Sequence[Path]) -> dict[str, FileVolume]:

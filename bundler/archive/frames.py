@@ -30,6 +30,8 @@ _SAMPLES, _SAMPLE = 16, 16 * 1024
 _WORTH = 0.97
 """A frame whose samples don't shrink below this share is stored."""
 _MAGIC = 0xFD2FB528
+_RLE = 1
+"""The type of a block that is one byte, repeated."""
 _SINGLE_SEGMENT_FOUR_BYTE_SIZE = 0b1010_0000
 
 _local = threading.local()
@@ -108,11 +110,28 @@ def decompress(frame: Buffer, into: memoryview) -> None:
     try:
         parameters = zstandard.get_frame_parameters(frame)
         fits = parameters.content_size == len(into) and parameters.window_size <= WINDOW
-        if fits and not parameters.dict_id and _decompress_exactly(frame, into):
+        begin, checksum = zstandard.frame_header_size(frame), 4 * parameters.has_checksum
+        whole = fits and not parameters.dict_id and _blocks_end(frame, begin) + checksum == len(frame)
+        if whole and _decompress_exactly(frame, into):
             return
     except zstandard.ZstdError as problem:
         raise DamagedError(f"a frame can't be decompressed: {problem}") from problem
     raise DamagedError("a frame doesn't hold what the manifest says")
+
+
+def _blocks_end(frame: Buffer, begin: int) -> int:
+    """Return the first byte after a frame's last block (RFC 8878, 3.1.1.2), or -1 where there is none.
+
+    libzstd gives the content as soon as it has it: it wouldn't miss what is cut off behind that, nor say what
+    else stands there.
+    """
+    while begin + 3 <= len(frame):
+        block = int.from_bytes(frame[begin : begin + 3], "little")
+        size = 1 if block >> 1 & 3 == _RLE else block >> 3
+        begin += 3 + size
+        if block & 1:
+            return begin
+    return -1
 
 
 def _decompress_exactly(frame: Buffer, into: memoryview) -> bool:

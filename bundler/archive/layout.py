@@ -71,6 +71,9 @@ class Layout:
             if entry.kind == "file" and entry.size and entry.offset >= 0
         ]
         self._contents = array("q", (manifest.tree[number].offset for number in self._files))
+        carried = [number for number, entry in enumerate(manifest.tree) if entry.offset >= 0]
+        self._carried = array("l", carried)
+        self._places = array("q", (manifest.tree[number].offset for number in carried))
 
     def __len__(self) -> int:
         """Return how many frames there are."""
@@ -120,18 +123,36 @@ class Layout:
                 found.append(Slice(entry, begin - row.offset, begin - frame.start, stop - frame.start))
         return found
 
-    def fixed_parts(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield what the stream must hold outside of contents: an entry, a position and the bytes there.
+    def differences(self, frame: Frame, content: memoryview) -> Iterator[str]:
+        """Yield where a frame's headers, padding and end aren't what the tree says: paths, or ``its end``.
 
-        The last one, the stream's end, has the entry number of the tree's length.
+        :param content: the frame's, decompressed.
         """
+        end = frame.start + frame.raw
+        for name, position, expected in self._fixed_parts(frame.start, end):
+            begin, stop = max(position, frame.start), min(position + len(expected), end)
+            if begin < stop:
+                there = content[begin - frame.start : stop - frame.start]
+                if there != memoryview(expected)[begin - position : stop - position]:
+                    yield name
+
+    def _fixed_parts(self, start: int, end: int) -> Iterator[tuple[str, int, bytes]]:
+        """Yield what the stream must hold outside of contents: whose, a position and the bytes there.
+
+        All that lies between ``start`` and ``end`` is among it, and at most one entry's before and after.
+        """
+        tree = self._manifest.tree
+        place = max(bisect_right(self._places, start) - 1, 0)
         position = 0
-        for number, row in enumerate(self._manifest.tree):
-            if row.offset < 0:
-                continue
-            yield number, position, tar.header(row.path, row.kind, row.mode, row.size, row.target)
+        for number in self._carried[place:]:
+            row = tree[number]
+            if row.offset > start:
+                header = tar.header(row.path, row.kind, row.mode, row.size, row.target)
+                yield row.path, row.offset - len(header), header
             position = row.offset + row.size
+            if position >= end:
+                return
             if padding := tar.padding(row.size):
-                yield number, position, bytes(padding)
+                yield row.path, position, bytes(padding)
                 position += padding
-        yield len(self._manifest.tree), position, tar.ending(position)
+        yield "its end", position, tar.ending(position)

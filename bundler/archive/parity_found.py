@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler import manifest as manifests
 from bundler.archive import parity, sums, validate
-from bundler.archive.bundle import LARGEST_MANIFEST
 from bundler.archive.parity import ANNOUNCEMENT, ParityHeader
 from bundler.common.digest import sha256_of
+from bundler.common.durable import open_plain, read_plain
 from bundler.errors import DamagedError, InputError
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ def _headers(folders: Sequence[Path]) -> Iterator[ParityHeader]:
 def read_header(path: Path) -> ParityHeader | None:
     """Return what a parity volume begins with, or ``None`` where that is damaged."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
             size = parity.announced(file.read(ANNOUNCEMENT))
-            if size is None or size > min(path.stat().st_size, 2 * LARGEST_MANIFEST):
+            largest = sums.LARGEST_MANIFEST + sums.LARGEST_SUMS
+            if size is None or size > min(path.stat().st_size, largest):
                 return None
             file.seek(0)
             return parity.decode_header(file.read(size))
@@ -126,9 +128,8 @@ def _pairs(folders: Sequence[Path]) -> Iterator[tuple[bytes, bytes]]:
     """Yield manifest and sums of each folder where they are there and agree."""
     for folder in folders:
         try:
-            if (folder / sums.MANIFEST).stat().st_size > LARGEST_MANIFEST:
-                continue
-            pair = (folder / sums.MANIFEST).read_bytes(), (folder / sums.SUMS).read_bytes()
+            listed = read_plain(folder / sums.SUMS, sums.LARGEST_SUMS)
+            pair = read_plain(folder / sums.MANIFEST, sums.LARGEST_MANIFEST), listed
             if _parsed(pair)[1].get(sums.MANIFEST) == hashlib.sha256(pair[0]).hexdigest():
                 yield pair
         except (OSError, DamagedError):

@@ -19,7 +19,7 @@ from bundler.archive.parity_found import find_protected, has_digest
 from bundler.archive.parity_scan import damaged_names, refuse_lost, scan
 from bundler.archive.parity_stripes import Pieces, threads_for
 from bundler.common.digest import sha256_of
-from bundler.common.durable import make_folder, sync_folder, write_atomically
+from bundler.common.durable import make_folder, open_plain, read_plain, sync_folder, write_atomically
 from bundler.common.progress import SILENT
 from bundler.common.threads import in_order
 from bundler.common.units import size_text
@@ -199,9 +199,10 @@ class _Repair:
             self._keep(home / sums.SUMS, listed)
             if self._to:
                 for name in (sums.SIGNATURE, sums.LOG):
-                    there = self._bundle.copies(name)
-                    if there:
-                        self._keep(home / name, there[0].read_bytes())
+                    # One that is no small file can't be what it is called, and is left behind.
+                    with contextlib.suppress(OSError, IndexError):
+                        data = read_plain(self._bundle.copies(name)[0], sums.LARGEST_SUMS)
+                        self._keep(home / name, data)
             self._drop_leftovers(home)
 
     def _bring(self, name: str, home: Path) -> None:
@@ -209,7 +210,7 @@ class _Repair:
         if has_digest(home / name, digest):
             return
         source = next(path for path in self._sources(name) if has_digest(path, digest))
-        with _Output(home / name) as output, source.open("rb") as file:
+        with _Output(home / name) as output, os.fdopen(open_plain(source), "rb") as file:
             while data := file.read(2**20):
                 output.write(data)
             output.sync()
@@ -224,7 +225,7 @@ class _Repair:
 
     def _keep(self, path: Path, data: bytes) -> None:
         try:
-            if path.read_bytes() == data:
+            if read_plain(path, len(data)) == data:
                 return
         except OSError:
             pass

@@ -189,6 +189,8 @@ class _Unpack:
             frames.decompress(stored, content)
         except DamagedError as problem:
             return Damage(frame, problem.what)
+        for name in self._bundle.layout.differences(frame, content):
+            return Damage(frame, f"its tar stream differs from the manifest at {name}")
         for piece in self._bundle.layout.slices(frame):
             if piece.entry not in placed:
                 entry = self._bundle.manifest.tree[piece.entry]

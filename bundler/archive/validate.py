@@ -10,6 +10,7 @@ from bundler.archive import frames, sums, tar
 from bundler.common.text import has_controls
 from bundler.errors import InputError
 from bundler.installation import RESERVED
+from bundler.launch_names import malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -294,6 +295,7 @@ def _references(manifest: Manifest) -> Iterator[str]:
             if not 0 <= package.installed_bytes < LARGEST or not 0 <= package.inodes < LARGEST:
                 yield f"package {package.name!r} has an absurd size"
     for model in manifest.models:
+        yield from (f"model {model.spec.name!r}: {finding}" for finding in malformed(model.spec))
         if kinds.get(model.path) != "dir":
             yield f"model {model.spec.name!r} has no folder {model.path!r} in the tree"
         for path in model.license_files:

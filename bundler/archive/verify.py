@@ -133,6 +133,9 @@ def _check_parity(bundle: Bundle, partial: bool) -> Iterator[str]:
     names = parity_names(bundle)
     if sorted(names) != sorted(filter(sums.is_parity, bundle.sums)):
         yield f"{sums.SUMS} and manifest.json differ about the parity volumes"
+    for file in bundle.manifest.parity.files if bundle.manifest.parity else ():
+        if file.name not in bundle.sums:
+            yield f"the parity covers {file.name}, which {sums.SUMS} doesn't list"
     for name in names:
         there = [folder / name for folder in bundle.folders if (folder / name).is_file()]
         if name in bundle.sums and (there or not partial):
@@ -262,8 +265,6 @@ class _ContentChecker:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._fixed = bundle.layout.fixed_parts()
-        self._part = next(self._fixed, None)
         self._hash = hashlib.sha256()
         self._hashed = 0
         self._file = -1
@@ -272,7 +273,10 @@ class _ContentChecker:
 
     def feed(self, one: _Content) -> None:
         """Take the next frame; after one that is missing or damaged, the file in it can't be judged."""
-        self._check_fixed(one)
+        if one.content is not None:
+            content = memoryview(one.content)[: one.frame.raw]
+            for name in self._bundle.layout.differences(one.frame, content):
+                self.findings.append(f"the tar stream differs from the manifest at {name}")
         for piece in self._bundle.layout.slices(one.frame):
             entry = self._bundle.manifest.tree[piece.entry]
             if piece.at == 0:
@@ -286,20 +290,3 @@ class _ContentChecker:
                 self.files += 1
                 if self._hash.hexdigest() != entry.sha256:
                     self.findings.append(f"{entry.path} in the archive differs from its sha256")
-
-    def _check_fixed(self, one: _Content) -> None:
-        end = one.frame.start + one.frame.raw
-        while self._part is not None and self._part[1] < end:
-            entry, position, expected = self._part
-            begin, stop = max(position, one.frame.start), min(position + len(expected), end)
-            if one.content is not None and begin < stop:
-                there = memoryview(one.content)[begin - one.frame.start : stop - one.frame.start]
-                if there != memoryview(expected)[begin - position : stop - position]:
-                    self.findings.append(f"the tar stream differs from the manifest at {self._name(entry)}")
-            if position + len(expected) > end:
-                return
-            self._part = next(self._fixed, None)
-
-    def _name(self, entry: int) -> str:
-        tree = self._bundle.manifest.tree
-        return tree[entry].path if entry < len(tree) else "its end"

@@ -64,27 +64,30 @@ def _stranger(bundle: Bundle, place: int, *, same_size: bool) -> str | None:
 
     One damaged frame doesn't make a stranger: several frames are looked at before a volume is called one. In
     a volume of a single frame damage can't be told from another bundle's bytes; unpacking finds it, and
-    writes none of it.
+    writes none of it. What the disk doesn't give speaks for nothing.
     """
     first, count = bundle.layout.first_of(place), bundle.manifest.volumes[place].frames
-    if _holds(bundle, place, first):
+    if _holds(bundle, place, first) is not False:
         return None
     for other, volume in enumerate(bundle.manifest.volumes):
         if other != place and _holds(bundle, place, bundle.layout.first_of(other)):
             return volume.name
     samples = {first + 1, first + count // 2, first + count - 1} - {first, first + count}
-    if not same_size or not samples or any(_holds(bundle, place, sample) for sample in samples):
+    if not same_size or not samples or any(_holds(bundle, place, sample) is not False for sample in samples):
         return None
     return "another bundle's bytes"
 
 
-def _holds(bundle: Bundle, place: int, number: int) -> bool:
-    """Tell whether a volume holds a frame's bytes where the frame's own volume has them."""
+def _holds(bundle: Bundle, place: int, number: int) -> bool | None:
+    """Tell whether a volume holds a frame's bytes where the frame's own volume has them.
+
+    :returns: ``None`` where they can't be read.
+    """
     frame = bundle.layout.frame(number)
     buffer = memoryview(bytearray(frame.stored))
     reader = bundle.volumes[bundle.manifest.volumes[place].name]
     try:
         reader.read_at(frame.offset, buffer)
     except DamagedError:
-        return False
+        return None
     return frames.digest(buffer) == frame.blake3

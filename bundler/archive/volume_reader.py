@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bundler.common.disk_trouble import DYING
+from bundler.common.durable import open_plain
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class FileVolume:
     def __init__(self, path: Path) -> None:
         """Open the file."""
         self.path = path
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = open_plain(path)
 
     def size(self) -> int:
         """Return the file's size."""

@@ -14,7 +14,7 @@ from bundler.cli.serving import selection_options
 from bundler.environment_check import CHECK_SECONDS
 from bundler.errors import DoctorError
 from bundler.serve.check import run_check, table
-from bundler.serve.launch import prepare
+from bundler.serve.launch import Wishes, prepare
 from bundler.work.serving import Choice, open_choice
 
 IMPORTS = ("torch", "sglang", "sgl_kernel")
@@ -24,9 +24,9 @@ IMPORTS = ("torch", "sglang", "sgl_kernel")
 @selection_options
 @json_option
 @click.option("--timeout", type=float, default=CHECK_SECONDS, show_default=True, help="Seconds it may take.")
-def check_command(as_json: bool, timeout: float, **options: Any) -> None:
+def check_command(as_json: bool, timeout: float, allow_launch: tuple[str, ...], **options: Any) -> None:
     """Import torch and sglang, compile a kernel and reduce over the GPUs, as the server would."""
-    opened = open_choice(Choice(**options, model_optional=True))
+    opened = open_choice(Choice(**options, model_optional=True, wishes=Wishes(allow_launch=allow_launch)))
     software = opened.launch.target.software
     named: tuple[str, ...] = ()
     if opened.installation and software.environment:

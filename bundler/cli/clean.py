@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.options import json_option, workspace_option
-from bundler.cli.progress import reporter
+from bundler.cli.progress import reporter, say
 from bundler.common.units import size_text
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def clean_command(
 
     from bundler.work.clean import clean
 
+    say(f"workspace: {workspace.absolute()}")
     found = clean(workspace, keep, caches=caches, weights=weights, dry_run=dry_run, reporter=reporter())
     if as_json:
         rows = [

@@ -12,6 +12,7 @@ import msgspec
 from bundler.cli.options import json_option
 from bundler.cli.progress import reporter
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options
+from bundler.common.text import printable
 from bundler.errors import DoctorError, UnknownNameError, UsageError, WarningsError
 from bundler.host.facts import HostFacts, describe, read_target
 from bundler.host.finding import Finding, good, table, worst
@@ -60,7 +61,7 @@ def doctor_command(**options: Any) -> None:
         record = {"level": worst(findings), "findings": findings}
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=1))
     else:
-        click.echo("\n".join(table(findings)))
+        click.echo(printable("\n".join(table(findings))))
     conclude(findings)
 
 

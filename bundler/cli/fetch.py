@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.options import choice_options, workspace_option
-from bundler.cli.progress import reporter
+from bundler.cli.progress import reporter, say
 from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def fetch_command(
     from bundler.collect.fetch import fetch
     from bundler.work.selection import select
 
+    say(f"workspace: {workspace.absolute()}")
     selection = select(workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform)
     artifacts = [artifact for one in selection.fetched for artifact in one.artifacts]
     shown = reporter()

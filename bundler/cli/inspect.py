@@ -12,9 +12,12 @@ import msgspec
 
 from bundler.cli.options import json_option
 from bundler.cli.trust import signers_option
+from bundler.common.text import printable
 from bundler.common.units import size_text
 from bundler.errors import BundlerError
 from bundler.installation import waiting_of
+from bundler.launch_names import unlisted
+from bundler.report.launch_text import UNLISTED, launch_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +51,7 @@ def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_j
     else:
         blocks = [_bundle_lines(bundle, trust) for bundle in bundles]
         blocks += [_installation_lines(one) for one in installations]
-        click.echo("\n\n".join("\n".join(lines) for lines in blocks))
+        click.echo(printable("\n\n".join("\n".join(lines) for lines in blocks)))
     for bundle in bundles:
         bundle.close()
 
@@ -100,6 +103,7 @@ def _content_record(manifest: Manifest) -> dict[str, Any]:
     return {
         "environments": msgspec.to_builtins(manifest.environments),
         "models": msgspec.to_builtins(manifest.models),
+        "launch_unlisted": {model.spec.name: unlisted(model.spec) for model in manifest.models},
         "needs": {
             "payload_bytes": payload_bytes(manifest),
             "payload_files": sum(entry.kind == "file" for entry in manifest.tree),
@@ -157,7 +161,7 @@ def _environment_lines(environment: Environment) -> Iterator[str]:
     yield f"    {conda} conda packages, {wheels} wheels, {size_text(_packed(environment))}"
 
 
-def _model_lines(model: Model) -> Iterator[str]:
+def _model_lines(model: Model, mark: str = UNLISTED) -> Iterator[str]:
     from bundler.host.fit import count_text
 
     facts = model.facts
@@ -177,6 +181,8 @@ def _model_lines(model: Model) -> Iterator[str]:
     yield f"    licence: {facts.license or 'not stated'}{_license_files(model)}"
     if facts.remote_code:
         yield f"    runs code of its own: {', '.join(facts.remote_code)}"
+    for condition, words in launch_lines(model.spec.launch, mark):
+        yield from (f"    served {condition}: {word}" for word in words)
 
 
 def _license_files(model: Model) -> str:
@@ -232,7 +238,7 @@ def _parity_record(bundle: Bundle) -> dict[str, Any] | None:
         return None
     names = parity_names(bundle)
     paths = {path.name: path for folder in bundle.folders for path in folder.iterdir() if path.name in names}
-    here = {name: path.stat().st_size for name, path in sorted(paths.items())}
+    here = {name: path.stat().st_size for name, path in sorted(paths.items()) if path.is_file()}
     return {**msgspec.to_builtins(bundle.manifest.parity), "volumes": names, "here": here}
 
 
@@ -247,13 +253,16 @@ def _installation_lines(installation: Installation) -> Iterator[str]:
     for bundle in installation.receipt.bundles:
         yield f"  bundle {bundle.name}: unpacked {bundle.finished} by bundler {bundle.bundler}"
         yield f"    checked: {bundle.checked}"
+        if bundle.allowed_launch:
+            yield f"    by --allow-launch: {', '.join(bundle.allowed_launch)}"
     done = {one.name: one for one in installation.receipt.environments}
     for environment in installation.environments.values():
         yield from _environment_lines(environment)
         one = done.get(environment.name)
         yield f"    installed {one.finished} by {one.installer}" if one else "    not installed yet"
     for model in installation.models.values():
-        yield from _model_lines(model)
+        known = installation.allowed_launch.issuperset(unlisted(model.spec))
+        yield from _model_lines(model, "by --allow-launch" if known else UNLISTED)
     if waiting := waiting_of(installation.root):
         yield f"  bundle {waiting.bundle}: unpacked in part, waits for {', '.join(waiting.volumes)}"
     size = sum(file.size for file in installation.receipt.files)

@@ -68,6 +68,16 @@ def installer_option(command: Command) -> Command:
     )(command)
 
 
+def launch_option(command: Command) -> Command:
+    """``--allow-launch``: what a model's manifest may set beyond the lists."""
+    return click.option(
+        "--allow-launch",
+        multiple=True,
+        metavar="NAME",
+        help="Let the model's manifest set this flag or variable of the server; repeatable.",
+    )(command)
+
+
 def platform_option(command: Command) -> Command:
     """``--platform``: which of the lock's platforms."""
     return click.option(

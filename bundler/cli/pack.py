@@ -14,6 +14,7 @@ from bundler.cli.options import (
     choice_options,
     installer_option,
     json_option,
+    launch_option,
     threads_option,
     workspace_option,
 )
@@ -66,6 +67,7 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--allow-pickle", is_flag=True, help="Carry weights that are pickles, which can run code."
         ),
+        launch_option,
         click.option(
             "--sign",
             "key",
@@ -73,7 +75,11 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path),
             help="Sign it with an OpenSSH key: a private one, or an agent's or a token's public key.",
         ),
-        click.option("--replace", is_flag=True, help="Replace a finished bundle of the same name."),
+        click.option(
+            "--replace",
+            is_flag=True,
+            help="Replace a finished bundle of the same name; it stays until then, where there is room.",
+        ),
         click.option(
             "--pixi",
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -115,12 +121,13 @@ def pack_command(
     from bundler.archive.parity import least_bytes
     from bundler.archive.ssh_keygen import check_key
     from bundler.cli.plan import show_plan
-    from bundler.cli.progress import reporter
+    from bundler.cli.progress import reporter, say
     from bundler.work.pack import PackOptions, bundle_folders, check_choices, pack
     from bundler.work.plan import check_space, check_target, check_volume_size, make_plan
     from bundler.work.selection import select
     from bundler.work.sign import sign_packed, sums_seen
 
+    say(f"workspace: {workspace.absolute()}")
     if key is not None:
         check_key(key)
     names, models = words.pop("environments"), words.pop("models")

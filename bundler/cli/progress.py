@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from bundler.common.text import printable
 from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class BarMeter:
     def say(self, line: str) -> None:
         """Print above the bar."""
         with _unheard(sys.stderr):
-            tqdm.write(line, file=sys.stderr)
+            tqdm.write(printable(line), file=sys.stderr)
 
 
 class BarReporter:
@@ -109,7 +110,7 @@ class BarReporter:
     def say(self, line: str) -> None:
         """Print a line."""
         with _unheard(sys.stderr):
-            tqdm.write(line, file=sys.stderr)
+            tqdm.write(printable(line), file=sys.stderr)
 
 
 class StageLine:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.options import installer_option, json_option, platform_option, workspace_option
-from bundler.cli.progress import reporter
+from bundler.cli.progress import reporter, say
 from bundler.errors import RehearsalError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def rehearse_command(
     from bundler.store import Store
     from bundler.workspace import Workspace
 
+    say(f"workspace: {workspace.absolute()}")
     loaded = Workspace.load(workspace, {"": platform} if platform else None)
     if platform:
         loaded.check_platform(names, platform)

@@ -30,9 +30,10 @@ def repair_command(bundle: tuple[Path, ...], to: Path | None, threads: int | Non
     command goes on.
     """
     from bundler.archive.parity_repair import repair_bundle
-    from bundler.cli.progress import reporter
+    from bundler.cli.progress import reporter, say
 
     folders = [_folder(place) for place in bundle]
+    say(f"bundle: {', '.join(str(folder.absolute()) for folder in folders)}")
     repaired = repair_bundle(folders, to, threads=threads, reporter=reporter())
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(repaired)))

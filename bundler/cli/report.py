@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundler.archive.trust import ASK_NOTHING
+from bundler.cli.trust import trust_options
 from bundler.errors import BundlerError, DamagedError, PartialError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bundler.archive.bundle import Bundle
+    from bundler.archive.trust import Trust
     from bundler.archive.verify import Verified
     from bundler.report.inventory import Inventory
 
@@ -37,17 +40,21 @@ STANDARD_OUTPUT = "-"
     help="Write a bill of materials in JSON instead.",
 )
 @click.option("--verify", is_flag=True, help="Compare every byte first, and say so on the sheet.")
-def report_command(places: tuple[Path, ...], output: str | None, kind: str | None, verify: bool) -> None:
+@trust_options
+def report_command(
+    places: tuple[Path, ...], output: str | None, kind: str | None, verify: bool, trust: Trust
+) -> None:
     """Write the sheet that is signed before a bundle leaves the building: one HTML page.
 
     BUNDLE is a bundle's folder, or several disks' that hold one bundle together; without it, the one that is
-    here. What can't be read of it is named on the sheet, and the exit code tells.
+    here. What can't be read of it is named on the sheet, and the exit code tells. Who signed it is said where
+    allowed signers are named.
     """
     from bundler.cli.progress import reporter
     from bundler.report.inventory import take_inventory
     from bundler.report.libraries import needed
 
-    with open_bundle(places) as bundle, needed():
+    with open_bundle(places, trust) as bundle, needed():
         target = output or f"{bundle.name}{ENDINGS[kind]}"
         _check_place(target, bundle)
         verified = _verify(bundle) if verify else None
@@ -58,14 +65,16 @@ def report_command(places: tuple[Path, ...], output: str | None, kind: str | Non
             raise verified
 
 
-def open_bundle(places: Sequence[Path]) -> Bundle:
+def open_bundle(places: Sequence[Path], trust: Trust = ASK_NOTHING) -> Bundle:
     """Open the one bundle that is meant.
 
+    :param trust: what is asked of it.
+    :raises UntrustedError: it isn't what is asked for.
     :raises UnknownNameError: none is there.
     """
     from bundler.archive.bundle import Bundle, find_bundle
 
-    return Bundle.open([find_bundle(place) for place in places] or [find_bundle()])
+    return Bundle.open([find_bundle(place) for place in places] or [find_bundle()], trust)
 
 
 def conclude(inventory: Inventory) -> None:

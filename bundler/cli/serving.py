@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bundler.cli.options import launch_option
 from bundler.installation import UNNAMED
 from bundler.serve.cluster import nodes_of
 from bundler.serve.launch import Wishes
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 AUTO = "auto"
-WISHES = ("tp_size", "host", "port", "nnodes", "node_rank", "dist_init_addr", "keep_env", "extra")
+WISHES = (
+    *("tp_size", "host", "port", "nnodes", "node_rank", "dist_init_addr"),
+    *("keep_env", "allow_launch", "extra"),
+)
 
 
 class NodeCount(click.IntRange):
@@ -70,8 +74,9 @@ selection_options = option_group(
     ),
     click.option("--model", metavar="NAME", help="The model, where there are several."),
     click.option("--python", metavar="PATH", help="Serve from an interpreter that has SGLang already."),
+    launch_option,
 )
-"""``-C``, ``--env``, ``--model``, ``--python``."""
+"""``-C``, ``--env``, ``--model``, ``--python``, ``--allow-launch``."""
 launch_options = option_group(
     click.option(
         "--tp-size",

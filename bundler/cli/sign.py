@@ -26,10 +26,11 @@ def sign_command(places: tuple[Path, ...], key: Path, sha256: str | None) -> Non
     """
     from bundler.archive.bundle import find_bundle
     from bundler.archive.trust import Trust
-    from bundler.cli.progress import reporter
+    from bundler.cli.progress import reporter, say
     from bundler.work.sign import sign_bundle
 
     folders = [find_bundle(place) for place in places]
+    say(f"bundle: {', '.join(str(folder.absolute()) for folder in folders)}")
     digest, fingerprint = sign_bundle(folders, key, Trust(sha256=sha256), reporter().say)
     click.echo(f"signed with {fingerprint}: {', '.join(map(str, folders))}")
     click.echo(f"sha256 of SHA256SUMS: {digest}")

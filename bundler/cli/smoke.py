@@ -141,6 +141,7 @@ def _ask(options: dict[str, Any], state: ServerState) -> Round:
 def _start_ask_stop(options: dict[str, Any], choice: Choice) -> Round:
     """Start a server, ask it, and end it whatever happens."""
     opened = open_choice(choice)
+    say(f"installation: {opened.launch.target.root}")
     refuse_second(opened.launch)
     if not options["no_doctor"]:
         require_fit(opened)

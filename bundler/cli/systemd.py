@@ -31,6 +31,7 @@ def systemd_command(output: Path | None, **options: Any) -> None:
     if options["nnodes"] == AUTO:
         raise UsageError("a unit starts without a launcher of jobs", hint="say how many nodes: --nnodes N")
     launch = open_choice(choice_of(options, options["api_key_file"])).launch
+    say(f"installation: {launch.target.root}")
     check_unit(launch, options["user"])
     own = launch.target.root.absolute() / "bin" / "bundler"
     bundler = [str(own)] if own.exists() else [sys.executable, "-m", "bundler"]

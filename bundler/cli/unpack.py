@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundler.cli.options import installer_option, threads_option
+from bundler.cli.options import installer_option, launch_option, threads_option
 from bundler.cli.trust import trust_options
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     "--skip-preflight", "preflight", flag_value=False, default=True, help="Don't check the host first."
 )
 @click.option("--dry-run", is_flag=True, help="Check bundle, host and destination, and stop there.")
+@launch_option
 @trust_options
 @threads_option
 def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **words: Any) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from bundler.cli.options import json_option, threads_option
 from bundler.cli.trust import trust_options
+from bundler.common.text import printable
 from bundler.errors import BundlerError, PartialError, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def verify_command(places: tuple[Path, ...], as_json: bool, trust: Trust, **word
     else:
         for _, problem, text in results:
             if problem is None:
-                click.echo(text)
+                click.echo(printable(text))
     for _, problem, _ in results:
         if problem is not None:
             raise problem

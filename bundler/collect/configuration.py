@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import tomli
 
+from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def load_configuration(workspace: Path | None = None) -> Configuration:
     mirrors: dict[str, tuple[str, ...]] = {}
     authentication: Path | None = None
     for path, named_by in _files(workspace):
-        what, broken = "pixi's configuration", (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError)
+        what, broken = "pixi's configuration", BROKEN_TEXT
         table = read_optional(path, _read_toml, what=what, named_by=named_by, broken=broken) or {}
         for prefix, targets in _mirrors(table, path):
             mirrors[prefix] = targets

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
+
+from bundler.common.durable import open_plain
 
 if TYPE_CHECKING:
     import threading
@@ -22,6 +25,7 @@ def sha256_of(
     :param source: the file's path, or a descriptor of it, which is closed.
     :param advance: called with the bytes of each block that was read.
     :param stop: ends the work early, with a digest of what was read, once it is set.
+    :raises OSError: it can't be read, or isn't a plain file.
     """
     digest = hashlib.sha256()
     for block in read_blocks(source, stop):
@@ -35,6 +39,7 @@ def read_blocks(source: Path | int, stop: threading.Event | None = None) -> Iter
     """Yield a file's bytes; a block is overwritten by the next. It ends early once ``stop`` is set."""
     block = bytearray(BLOCK)
     view = memoryview(block)
-    with open(source, "rb", buffering=0) as file:  # noqa: PTH123
+    descriptor = source if isinstance(source, int) else open_plain(source)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
         while not (stop and stop.is_set()) and (count := file.readinto(block)):
             yield view[:count]

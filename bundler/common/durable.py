@@ -134,19 +134,29 @@ def holds_file(folder: Path, name: str) -> bool:
 
 
 def read_plain(path: Path, largest: int = 2**30) -> bytes:
-    """Read a small file, and nothing else that may have its name: a FIFO would be waited for without end.
+    """Read a small file, and nothing else that may have its name.
 
     :param largest: bytes; a longer file is refused before it is read.
     :raises OSError: it can't be read, isn't a plain file (``EINVAL``), or is longer (``EFBIG``).
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", str(path))
-        if status.st_size > largest:
+    with os.fdopen(open_plain(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > largest:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return file.read(largest)
+
+
+def open_plain(path: Path) -> int:
+    """Return a descriptor for reading a file, and nothing else that may have its name.
+
+    A FIFO would be waited for, and a device read, without end.
+
+    :raises OSError: it can't be opened, or isn't a plain file (``EINVAL``).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return descriptor
 
 
 @contextlib.contextmanager

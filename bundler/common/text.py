@@ -16,6 +16,18 @@ def has_controls(text: str) -> bool:
     return any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in _BIDI for letter in text)
 
 
+LONGEST_LINE = 4000
+"""Letters of a line that are shown: a path has no more, and a page of one letter helps nobody."""
+
+
 def printable(text: str) -> str:
-    """Return a text fit for a terminal: its lines and tabs stay, all else that isn't shown becomes ``?``."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+    """Return a text fit for a terminal: its lines and tabs stay, all else that isn't shown becomes ``?``.
+
+    What goes on for longer than any path is cut.
+    """
+    return "\n".join(map(_shown, text.split("\n")))
+
+
+def _shown(line: str) -> str:
+    cut = line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
+    return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in cut)

@@ -8,8 +8,8 @@ import importlib
 import importlib.util
 import json
 import os
-import socket
 import sys
+import tempfile
 import time
 import traceback
 
@@ -83,7 +83,7 @@ def compile_kernel():
     return f"triton {triton.__version__}: compiled, right on {torch.cuda.device_count()} GPUs"
 
 
-def reduce_rank(rank, world, port, backend):
+def reduce_rank(rank, world, meeting, backend):
     """Take part in an all-reduce as one rank."""
     import torch
     import torch.distributed as dist
@@ -91,7 +91,7 @@ def reduce_rank(rank, world, port, backend):
     device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
     if backend == "nccl":
         torch.cuda.set_device(device)
-    dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world)
     value = torch.full((1 << 20,), float(rank + 1), device=device)
     dist.all_reduce(value)
     wanted = world * (world + 1) / 2
@@ -107,10 +107,9 @@ def all_reduce():
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     backend, world = ("nccl", gpus) if gpus else ("gloo", 2)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.spawn(reduce_rank, args=(world, port, backend), nprocs=world)
+    # A file, since a port that was free a moment ago may be another's by now.
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(reduce_rank, args=(world, f"{folder}/ranks", backend), nprocs=world)
     return f"{backend}: right sum over {world} ranks"
 
 

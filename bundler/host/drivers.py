@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OLDEST_BRANCH = {12: 525, 13: 580}
+OLDEST_BRANCH = {"12": 525, "13": 580}
 """The oldest driver branch for any CUDA of a major version, by NVIDIA's minor version compatibility."""
 OWN_BRANCH = {"12.4": 550, "12.6": 560, "12.8": 570, "12.9": 575, "13.0": 580}
 """The driver branch that came with a CUDA version: older ones can't compile its PTX."""
@@ -11,4 +11,4 @@ OWN_BRANCH = {"12.4": 550, "12.6": 560, "12.8": 570, "12.9": 575, "13.0": 580}
 def branches(cuda: str) -> tuple[int | None, int | None]:
     """Return the oldest branch that runs a CUDA version such as ``12.8``, and the one that came with it."""
     major = cuda.partition(".")[0]
-    return OLDEST_BRANCH.get(int(major)) if major.isdigit() else None, OWN_BRANCH.get(cuda)
+    return OLDEST_BRANCH.get(major), OWN_BRANCH.get(cuda)

@@ -21,6 +21,7 @@ import psutil
 
 from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
+from bundler.host.elf import library_problem
 from bundler.host.gpu import Gpu, read_gpus
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     it says hard. SGLang raises its open files to the hard limit by itself."""
     libraries: dict[str, str | None] = {}
     """Where the loader or the usual folders have each of :data:`LIBRARIES`."""
+    unusable_libraries: dict[str, str] = {}
+    """Why one of those that are there can't be loaded."""
     ldconfig: str | None = None
     nvidia_smi: str | None = None
     nvcc: str | None = None
@@ -112,6 +115,8 @@ def describe() -> HostFacts:
     reading = read_gpus()
     memory = psutil.virtual_memory()
     shm = _disk("/dev/shm")
+    libraries = find_libraries(LIBRARIES)
+    problems = {name: library_problem(Path(path)) for name, path in libraries.items() if path}
     return HostFacts(
         hostname=socket.gethostname(),
         address=_own_address(),
@@ -130,7 +135,8 @@ def describe() -> HostFacts:
         shm=shm[0] if shm else None,
         shm_free=shm[1] if shm else None,
         limits=_limits(),
-        libraries=find_libraries(LIBRARIES),
+        libraries=libraries,
+        unusable_libraries={name: problem for name, problem in problems.items() if problem},
         ldconfig=_program("ldconfig"),
         nvidia_smi=_program("nvidia-smi"),
         nvcc=_nvcc(),

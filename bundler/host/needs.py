@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from bundler.host.fit import DEFAULT_MEM_FRACTION, heads_divide, mem_fraction
 from bundler.model import ModelFacts, Requirements
@@ -14,6 +15,9 @@ from bundler.stack import Stack
 
 if TYPE_CHECKING:
     from bundler.manifest import Environment, Model
+
+NUMBER = re.compile(r"[0-9]{1,9}")
+"""A part of a version; what else may be a digit somewhere, or is too long for a number, is none."""
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +88,8 @@ def version_in(version: str | None, specifier: str | None) -> bool:
         return False
     try:
         return SpecifierSet(specifier).contains(Version(version.partition("+")[0]), prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):
+    except ValueError:
+        # No specifier, no version, or a number of thousands of digits in either.
         return False
 
 
@@ -92,7 +97,7 @@ def numbers(version: str | None) -> tuple[int, ...]:
     """Return a dotted version's leading numbers: ``570.124.06`` gives ``(570, 124, 6)``."""
     parts: list[int] = []
     for word in (version or "").split("."):
-        if not word.isdigit():
+        if not NUMBER.fullmatch(word):
             break
         parts.append(int(word))
     return tuple(parts)

@@ -24,6 +24,11 @@ BLOCK = 4096
 """Bytes a file system gives out at once; each small file wastes half of one on average."""
 
 
+COMPILED_BYTES, COMPILED_INODES = 20, 2
+"""What the compiled modules add to an environment: a twentieth of its bytes, half of its inodes. In the
+served ones they are 204 MB beside 4.8 GB, and a file for each of 11,800 modules."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What one part of an installation takes on the disk."""
@@ -64,8 +69,10 @@ def _environment_needs(
     if not environments:
         return
     packages = [package for environment in environments for package in environment.packages]
-    inodes = sum(package.inodes for package in packages)
-    size = sum(package.installed_bytes for package in packages) + inodes * BLOCK // 2
+    installed = sum(package.inodes for package in packages)
+    inodes = installed + installed // COMPILED_INODES
+    size = sum(package.installed_bytes for package in packages)
+    size += size // COMPILED_BYTES + inodes * BLOCK // 2
     names = "environment " + ", ".join(environment.name for environment in environments)
     cache, home = destination / CACHE, destination / ".pixi"
     prefixes = [home / "envs" / environment.name for environment in environments]

@@ -111,6 +111,9 @@ def check_libraries(host: HostFacts, needs: Needs) -> Iterator[Finding]:
     elif where is None:
         fix = "the driver's user-space part is missing (in a container: start it with the NVIDIA runtime)"
         yield fail("system", "libcuda.so.1", "not found", "the driver's library", fix)
+    elif problem := host.unusable_libraries.get("libcuda.so.1"):
+        fix = "install the driver's user-space part again, of the version that the kernel has: nvidia-smi"
+        yield fail("system", "libcuda.so.1", f"{where} {problem}", "the driver's library", fix)
     else:
         yield good("system", "libcuda.so.1", where)
         linked = host.libraries.get("libcuda.so")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bundler.archive.sums import SUMS
+from bundler.archive.sums import SIGNATURE, SUMS
 from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
@@ -105,10 +105,16 @@ def _rehearsed(bundle: Bundle) -> Check:
 
 
 def _signed(bundle: Bundle) -> Check:
-    name = f"{SUMS}.sig"
-    if any((folder / name).is_file() for folder in bundle.folders):
-        return Check("signature", "partly", f"{name} is here; whose it is was not checked for this sheet")
-    return Check("signature", "no", f"there is no {name}: compare the digest on this sheet with the disk's")
+    known = bundle.provenance
+    if known.signature is not None:
+        return Check("signature", "yes", known.signature_text)
+    if known.unchecked_signature:
+        return Check(
+            "signature", "partly", f"{SIGNATURE} is here; whose it is was not checked for this sheet"
+        )
+    return Check(
+        "signature", "no", f"there is no {SIGNATURE}: compare the digest on this sheet with the disk's"
+    )
 
 
 def _metadata(inventory: Inventory) -> Iterator[Check]:

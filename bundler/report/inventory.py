@@ -7,7 +7,6 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bundler.archive.sums import SUMS
 from bundler.common.progress import SILENT
 from bundler.errors import BundlerError, DamagedError, MissingVolumeError
 from bundler.installation import ARTIFACTS
@@ -85,7 +84,7 @@ class Inventory:
     @property
     def digest(self) -> str:
         """The sha256 of ``SHA256SUMS``: the one number from which all of a bundle's bytes follow."""
-        return hashlib.sha256((self.bundle.folders[0] / SUMS).read_bytes()).hexdigest()
+        return hashlib.sha256(self.bundle.sums_data).hexdigest()
 
     @property
     def damaged(self) -> tuple[str, ...]:

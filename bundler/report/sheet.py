@@ -18,16 +18,14 @@ from bundler import __version__
 from bundler.common.units import size_text
 from bundler.report.checks import checks_of
 from bundler.report.drawing import largest, parts_of, stacked, treemap
+from bundler.report.launch_text import launch_lines
 from bundler.report.licences import CONCERNS, NOTHING
 from bundler.report.needs import installed_size, payload_bytes, target_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bundler.archive.bundle import Bundle
     from bundler.archive.verify import Verified
     from bundler.errors import BundlerError
-    from bundler.model import FlagValue, LaunchVariant
     from bundler.report.inventory import Inventory
     from bundler.report.licences import Licence
 
@@ -89,7 +87,9 @@ def _facts(inventory: Inventory, verified: Verified | BundlerError | None) -> di
         "packages": _groups(inventory),
         "package_count": len(inventory.packages),
         "concerns": _concerns(inventory),
-        "launches": {one.model.spec.name: list(_launch(one.model.spec.launch)) for one in inventory.models},
+        "launches": {
+            one.model.spec.name: list(launch_lines(one.model.spec.launch)) for one in inventory.models
+        },
         "companions": _companions(bundle),
     }
 
@@ -140,29 +140,3 @@ def _concerns(inventory: Inventory) -> list[tuple[str, str, int, dict[str, list[
 def _said(licence: Licence) -> str:
     """Return a licence's expression, or else what is stated."""
     return licence.expression if licence.expression != NOTHING else licence.stated or "not stated"
-
-
-def _launch(launch: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield when, and with which flags and variables, a model is served."""
-    yield "always", _words(launch.flags, launch.env)
-    for variant in launch.variants:
-        yield _condition(variant), _words(variant.flags, variant.env)
-
-
-def _condition(variant: LaunchVariant) -> str:
-    words = []
-    if variant.environments:
-        words.append(f"environment {' or '.join(variant.environments)}")
-    if variant.gpu_families:
-        words.append(f"on {' or '.join(variant.gpu_families)} GPUs")
-    if variant.sglang:
-        words.append(f"SGLang {variant.sglang}")
-    return ", ".join(words) or "always"
-
-
-def _words(flags: dict[str, FlagValue], variables: dict[str, str]) -> list[str]:
-    shown = [
-        f"--{name}" if value is True else f"(without --{name})" if value is False else f"--{name} {value}"
-        for name, value in flags.items()
-    ]
-    return [*shown, *(f"{name}={value}" for name, value in variables.items())]

@@ -69,6 +69,9 @@ CUDA driver version is insufficient|driver on your system is too old|CUDA_ERROR_
 system not yet initialized|CUDA_ERROR_SYSTEM_NOT_READY|Error 802
     the fabric manager isn't up
     systemctl start nvidia-fabricmanager
+No accelerator \(CUDA, XPU, HPU, NPU\) is available
+    torch finds no GPU: the driver's libcuda.so.1 can't be loaded, or CUDA_VISIBLE_DEVICES names none
+    bundler doctor says which; nvidia-smi must list the GPUs for the user that serves
 (invalid device ordinal|No CUDA GPUs are available)
     fewer GPUs are visible than tp-size
     lower --tp-size, or see CUDA_VISIBLE_DEVICES

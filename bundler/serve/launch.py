@@ -80,6 +80,8 @@ class Wishes:
     """What stood after ``--``."""
     keep_env: Sequence[str] = ()
     """The caller's variables that reach the server though their kind is withheld."""
+    allow_launch: Sequence[str] = ()
+    """Names that the model's launch may set though they aren't on the lists."""
     key_file: Path | None = None
     """The file with the key that clients must give; it reaches SGLang in a file of flags."""
 

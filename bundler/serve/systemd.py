@@ -70,7 +70,9 @@ def _serve(launch: ServerLaunch, rank: int, start_seconds: int) -> list[str]:
         "--api-key-file": wishes.key_file and wishes.key_file.absolute(),
     }
     words = ["serve", "--model", launch.target.spec.name]
-    for flag, value in [*given.items(), *(("--keep-env", name) for name in wishes.keep_env)]:
+    repeated = [("--keep-env", name) for name in wishes.keep_env]
+    repeated += [("--allow-launch", name) for name in wishes.allow_launch]
+    for flag, value in [*given.items(), *repeated]:
         words += [] if value is None else [flag, str(value)]
     if wishes.nnodes > 1:
         words += ["--nnodes", str(wishes.nnodes), "--node-rank", str(rank)]

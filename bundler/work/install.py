@@ -57,6 +57,7 @@ def install_environments(
         )
         for one in environments
     ]
+    _compile(installation, environments, reporter)
     write_launchers(installation.root, installation.environments)
     for one in environments:
         # Installers keep modes of their own: rattler's records are for the owner alone.
@@ -132,6 +133,17 @@ def _check(installation: Installation, environment: EnvironmentLock, reporter: R
     found = ", ".join(f"{name} {version}".strip() for name, version in versions.items())
     reporter.say(f"{environment.name}: imported {found or 'nothing, it names no module'}")
     return versions
+
+
+def _compile(installation: Installation, environments: Iterable[EnvironmentLock], reporter: Reporter) -> None:
+    """Compile the modules of the environments, and of bundler's own runtime where it is here."""
+    from bundler.install.compiled import compile_modules
+
+    prefixes = {one.name: installation.prefix(one.name) for one in environments if one.stack.python}
+    for name, prefix in {**prefixes, "runtime": installation.root / "runtime"}.items():
+        folders = list(prefix.glob("lib/python3*"))
+        if folders:
+            compile_modules(prefix / "bin" / "python", folders, name, reporter)
 
 
 def _rewrite_receipt(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.errors import DestinationError, UsageError
+from bundler.launch_names import exceptions
 from bundler.manifest import Manifest, Rehearsal, Writer
 from bundler.workspace import PACKED
 
@@ -49,6 +50,8 @@ class PackOptions:
     stream: bool = False
     rehash: bool = False
     replace: bool = False
+    allow_launch: tuple[str, ...] = ()
+    """Names that the models' launches may set though they aren't on the lists."""
     pixi: Path | None = None
     reporter: Reporter
 
@@ -87,6 +90,7 @@ def check_choices(selection: Selection, options: PackOptions, folders: Sequence[
     """Refuse what would be refused after hours of fetching.
 
     :raises UsageError: a level or a volume's size that can't be.
+    :raises InputError: a model's launch sets what a manifest may not set by itself.
     :raises DestinationError: the bundle's folder can't be made, or lies inside a model's that it would carry.
     """
     from bundler.archive.recipe import Recipe
@@ -94,6 +98,8 @@ def check_choices(selection: Selection, options: PackOptions, folders: Sequence[
 
     head = Manifest(name=folders[0].name, writer=Writer(bundler="", libzstd=""))
     Recipe(head=head, members=(), level=options.level, volume_size=options.volume_size).check()
+    specs = [source.spec for source in selection.models]
+    exceptions(specs, options.allow_launch, f"the models of {folders[0].name}")
     sources = [source.folder for source in selection.models if isinstance(source, FolderSource)]
     for folder in folders:
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())

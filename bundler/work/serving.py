@@ -14,6 +14,7 @@ from bundler.host.interpreter import find_interpreter, probe
 from bundler.host.needs import Needs
 from bundler.host.surroundings import inherited
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
+from bundler.launch_names import exceptions
 from bundler.model import ModelFacts, ModelSpec
 from bundler.pixi_manifest import find_manifest
 from bundler.serve.environment_checks import (
@@ -70,7 +71,7 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     """Open what the user named.
 
     :param host: a described host; this one where not given.
-    :raises InputError: it isn't there.
+    :raises InputError: it isn't there, or the model's launch sets what no manifest may set by itself.
     :raises UsageError: it doesn't fit together.
     """
     try:
@@ -82,6 +83,8 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     root = installation.root if installation else choice.start.resolve()
     software = _open_software(choice, installation)
     spec, facts, weights = _open_model(choice, installation)
+    at_unpack = installation.allowed_launch if installation else frozenset()
+    exceptions([spec], {*choice.wishes.allow_launch, *at_unpack}, root)
     target = Served(
         root=root,
         spec=spec,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.archive.bundle import Bundle, find_bundle
-from bundler.archive.sums import MANIFEST
+from bundler.archive.sums import LARGEST_MANIFEST, MANIFEST
 from bundler.archive.trust import ASK_NOTHING
+from bundler.common.durable import read_plain
 from bundler.errors import InputError, PartialError, UnknownNameError
 from bundler.installation import JOURNAL, RECEIPT, Installation, find_installation, waiting_of
 
@@ -80,5 +81,10 @@ def _open(folders: Sequence[Path], trust: Trust) -> list[Bundle]:
     """Open bundles; folders with one manifest are one bundle's."""
     groups: dict[bytes, list[Path]] = {}
     for folder in folders:
-        groups.setdefault((folder / MANIFEST).read_bytes(), []).append(folder)
+        try:
+            data = read_plain(folder / MANIFEST, LARGEST_MANIFEST)
+        except OSError:
+            # What is wrong with it is said when it is opened.
+            data = bytes(folder)
+        groups.setdefault(data, []).append(folder)
     return [Bundle.open(group, trust) for group in groups.values()]

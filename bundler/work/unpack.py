@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bundler import __version__
 from bundler.errors import InputError
 from bundler.installation import Installation, Receipt, UnpackedBundle, now, write_receipt
+from bundler.launch_names import exceptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,8 @@ class UnpackOptions:
     install: bool = True
     installer: InstallerWord = "auto"
     prune_store: bool = False
+    allow_launch: tuple[str, ...] = ()
+    """Names that the models' launches may set though they aren't on the lists."""
     reporter: Reporter
 
 
@@ -44,6 +47,7 @@ def check(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
 
     # What is wrong with bundle and place comes first: the preflight tries the destination by writing to it.
     survey.check_place(bundle, destination)
+    _allowed(bundle, options)
     check_volumes(bundle, partial=options.partial)
     if options.preflight:
         _preflight(bundle, destination, options)
@@ -75,6 +79,11 @@ def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Install
         if options.prune_store:
             installation = remove_store(installation, options.reporter)
     return installation
+
+
+def _allowed(bundle: Bundle, options: UnpackOptions) -> tuple[str, ...]:
+    specs = [model.spec for model in bundle.manifest.models]
+    return exceptions(specs, options.allow_launch, ", ".join(map(str, bundle.folders)))
 
 
 def _preflight(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
@@ -121,6 +130,7 @@ def _keep_receipt(bundle: Bundle, destination: Path, unpacked: Unpacked, options
         finished=now(),
         checked=f"{bundle.provenance.text}; {unpacked.checked}",
         provenance=bundle.provenance,
+        allowed_launch=_allowed(bundle, options),
     )
     files = {file.path: file for file in old.files} | {file.path: file for file in unpacked.files}
     others = (one for one in old.bundles if one.manifest_sha256 != entry.manifest_sha256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -100,6 +101,25 @@ def test_another_bundles_volume_is_a_swapped_one(bundle: Path, tmp_path: Path) -
         unpack(bundle, tmp_path / "out")
 
 
+def test_what_a_dying_disk_doesnt_give_is_no_swapped_volume(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is called what it is, and the rest is unpacked."""
+    preadv, dying = os.preadv, (bundle / "data-00003.tar.zst").stat().st_ino
+
+    def fail(file: int, buffers: list[memoryview], offset: int) -> int:
+        if os.fstat(file).st_ino == dying:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(file, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(DamagedError, match=r"damaged frame\(s\) in data-00003") as found:
+        unpack(bundle, tmp_path / "out")
+    assert "may be dying" in found.value.findings[0]
+    monkeypatch.undo()
+    unpack(bundle, tmp_path / "out")
+
+
 def test_disks_one_after_the_other(made: tuple[Path, Path], tmp_path: Path) -> None:
     """``--partial`` writes what is here and names the next disk; the last one completes it."""
     tree, sound = made
@@ -178,6 +198,10 @@ def test_headers_that_lie_are_found(made: tuple[Path, Path], tmp_path: Path) -> 
     (bundle / "SHA256SUMS").write_bytes(sums.render(listed))
     with pytest.raises(DamagedError, match="tar stream differs from the manifest"):
         verify(bundle)
+    with pytest.raises(DamagedError, match="damaged frame") as caught:
+        unpack(bundle, tmp_path / "out")
+    assert "tar stream differs from the manifest at weights" in caught.value.findings[0]
+    assert not (tmp_path / "out/weights/m0/file-3").exists(), "nothing of that frame was written"
 
 
 def test_strangers_beside_the_volumes_are_named(bundle: Path) -> None:

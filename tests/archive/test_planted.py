@@ -17,6 +17,7 @@ from bundler.installation import Installation, Receipt, UnpackedBundle, now, wri
 from tests.archive.make import make_tree, recipe_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEPT = b"of another user"
@@ -71,7 +72,12 @@ def content(folder: Path) -> list[tuple[str, bytes]]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_nothing_is_written_through_what_was_planted(
-    place: str, kind: str, bundle: Path, outside: Path, tmp_path: Path
+    place: str,
+    kind: str,
+    bundle: Path,
+    outside: Path,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """It is refused in a message, or replaced; what it leads to stays as it was."""
     destination = tmp_path / "destination"
@@ -98,6 +104,7 @@ def test_nothing_is_written_through_what_was_planted(
         assert Installation(destination).manifests
     except BundlerError as problem:
         assert problem.hint or problem.findings
+    record_property("planted", "" if content(outside) == before else place)
     assert content(outside) == before
 
 

@@ -33,6 +33,8 @@ def test_from_pack_to_the_receipt(bundler: Bundler, tiny_model: Path, tmp_path: 
     assert f"sha256 of SHA256SUMS: {digest}\n" in done.stdout
     assert f"signed with {key.fingerprint}\n" in done.stdout
     strict = {"BUNDLER_ALLOWED_SIGNERS": str(allowed)}
+    sheet = bundler("report", bundle, "-o", "-", **strict)
+    assert f"signed by packer@example.org ({key.fingerprint}), checked against {allowed}" in sheet.stdout
     done = bundler("unpack", bundle, "to", "--sha256", digest, **strict)
     assert done.returncode == 0, done.stderr
     said_of = json.loads((tmp_path / "to/.bundler/receipt.json").read_text())["bundles"][0]["provenance"]

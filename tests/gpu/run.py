@@ -164,21 +164,18 @@ class Run:
 
     def shm(self) -> None:
         """A full /dev/shm: found before the start where ranks need it."""
-        before = gpu_memory()
-        filler = Path("/dev/shm/filler")
-        size = shutil.disk_usage("/dev/shm").free - 2**20
-        with filler.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-        try:
-            several = (self.options.tp_size or 1) > 1
-            self._bundler(
-                *("doctor", "-C", str(self._home), *self._python[:2], *self._sized()),
-                codes=(12,) if several else (0, 12, WARNED),
-                says=("/dev/shm",),
-            )
-        finally:
-            filler.unlink()
-        nothing_left(before)
+        # A small one of its own: the host's own may be as large as its memory, which filling it would take.
+        full = "mount -t tmpfs -o size=2M tmpfs /dev/shm && head -c 1M /dev/zero > /dev/shm/filler"
+        tried = subprocess.run(["unshare", "-m", "sh", "-c", full], capture_output=True, text=True)
+        if tried.returncode:
+            raise SkipError(f"nothing can be mounted: {tried.stderr.strip()}")
+        several = (self.options.tp_size or 1) > 1
+        self._bundler(
+            *("doctor", "-C", str(self._home), *self._python[:2], *self._sized()),
+            before=("unshare", "-m", "sh", "-c", f'{full} && exec "$@"', "sh"),
+            codes=(12,) if several else (0, 12, WARNED),
+            says=("/dev/shm",),
+        )
 
     def libcuda(self) -> None:
         """No libcuda: one finding that says so."""

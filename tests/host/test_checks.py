@@ -121,6 +121,7 @@ FAILING: list[tuple[str, str, HostFacts, Needs]] = [
     ("an old glibc", "glibc", host(glibc="2.17"), NEEDS),
     ("few files", "open files", host(limits={"nofile": 1024, "nofile_hard": 1024}), NEEDS),
     ("no libcuda", "libcuda.so.1", host(libraries={}), NEEDS),
+    ("an empty libcuda", "libcuda.so.1", host(unusable_libraries={"libcuda.so.1": "is empty"}), NEEDS),
     ("an old SGLang", "SGLang", HOST, needs(sglang="0.5.6")),
     (
         "an old cuDNN for images",

@@ -113,3 +113,15 @@ def test_printed_for_eval(prefix: Path) -> None:
         check=True,
     ).stdout
     assert shown == f"a $b|{prefix}"
+
+
+def test_an_ending_with_an_exit_code_is_a_failure_whatever_was_printed(tmp_path: Path) -> None:
+    prefix = tmp_path / "env"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "etc/conda/activate.d").mkdir(parents=True)
+    program = tmp_path / "cat"
+    program.write_text("#!/bin/sh\necho A=1\nexit 7\n")
+    program.chmod(0o755)
+    (prefix / "etc/conda/activate.d/a.sh").write_text(f"export BUNDLER_CAT={program}\n")
+    with pytest.raises(InstallError, match="exit code 7"):
+        activation_environment(prefix, {"PATH": "/usr/bin:/bin"})

@@ -167,7 +167,8 @@ def bench(tmp_path: Path) -> Bench:
     (tmp / "bin").mkdir(parents=True)
     (tmp / "lib").mkdir()
     for library in ("libcuda.so.1", "libnuma.so.1"):
-        (tmp / "lib" / library).touch()
+        # The header of a library for x86_64, which is all that is looked at.
+        (tmp / "lib" / library).write_bytes(struct.pack("<16s2H44x", b"\x7fELF\x02\x01\x01", 3, 62))
     site = tmp / "site"
     (site / "sglang").mkdir(parents=True)
     (site / "sglang" / "__init__.py").touch()

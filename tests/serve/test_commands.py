@@ -47,6 +47,10 @@ def test_doctor(bench: Bench) -> None:
     assert "fail" not in found.values(), done.stdout
     assert done.returncode == (WarningsError.exit_code if "warn" in found.values() else 0), done.stderr
     assert {path: path.stat().st_mtime_ns for path in bench.root.rglob("*")} == before
+    library = bench.tmp / "lib" / "libcuda.so.1"
+    library.write_bytes(b"")
+    failed = bench.run("doctor", "--python", bench.python)
+    assert failed.returncode == DoctorError.exit_code and f"{library} is empty" in failed.stdout
     bench.gpus()
     failed = bench.run("doctor", "--python", bench.python)
     assert failed.returncode == DoctorError.exit_code and "FAIL GPUs" in failed.stdout
@@ -170,6 +174,7 @@ def test_smoke_takes_the_teams_variables(bench: Bench, tmp_path: Path) -> None:
         SGLANG_TP_SIZE_CU126="1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == f"installation: {bench.root}"
     rounds = json.loads(done.stdout)
     assert len(rounds) == 2 and all(one["passed"] for each in rounds for one in each["results"])
     argv = bench.record()["argv"]

@@ -27,6 +27,7 @@ LINES = {
     "CUDA error: no kernel image is available for execution on the device": "code for this GPU",
     "The NVIDIA driver on your system is too old (found version 11040)": "driver",
     "CUDA error: system not yet initialized": "fabric manager",
+    "RuntimeError: No accelerator (CUDA, XPU, HPU, NPU) is available.": "libcuda.so.1 can't be loaded",
     "RuntimeError: CUDA error: invalid device ordinal": "fewer GPUs",
     "TP rank 3 could finish the model loading, but there are other ranks that didn't finish": "480 s",
     "[rank1]: Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1)": "NCCL waited",

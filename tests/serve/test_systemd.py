@@ -27,8 +27,10 @@ def test_words() -> None:
 
 def test_what_the_user_wished_is_in_the_unit() -> None:
     """Each option of the launch is given again, and none that wasn't given."""
-    wishes = Wishes(tp_size=4, host="127.0.0.1", key_file=Path("/etc/key"), keep_env=("PIP_X", "LD_Y"))
+    more = {"keep_env": ("PIP_X", "LD_Y"), "allow_launch": ("load-format",)}
+    wishes = Wishes(tp_size=4, host="127.0.0.1", key_file=Path("/etc/key"), **more)
     words = "--tp-size 4 --host 127.0.0.1 --api-key-file /etc/key --keep-env PIP_X --keep-env LD_Y"
+    words += " --allow-launch load-format"
     assert f"--port 30000 {words} --timeout 60 --quiet\n" in unit(launch(wishes), BUNDLER, start_seconds=60)
     assert "--port 30000 --timeout 60 --quiet\n" in unit(launch(), BUNDLER, start_seconds=60)
     elsewhere = unit(launch(environment=None, python=Path("/usr/bin/python3"), probed=True), BUNDLER)
@@ -97,6 +99,7 @@ def test_two_ports_are_two_units_and_what_is_next_is_said(bench: Bench, tmp_path
     """One doesn't take the other's place, an older one goes with a word."""
     folder = tmp_path / "units"
     first = units(bench, folder, "--port", "30000")
+    assert first.stderr.splitlines()[0] == f"installation: {bench.root}"
     second = units(bench, folder, "--port", "30001")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert sorted(path.name for path in folder.iterdir()) == [

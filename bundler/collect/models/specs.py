@@ -15,6 +15,7 @@ import tomli
 import bundler
 from bundler.collect.models.cache_folder import cached_model, snapshot_of
 from bundler.collect.models.folder import FolderSource
+from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InputError, UnknownNameError
 from bundler.model import HubSource, ModelSpec, Sources
 
@@ -180,7 +181,7 @@ def load_spec(path: Path) -> ModelSpec:
     except UnicodeDecodeError as problem:
         what = f"the model manifest is not UTF-8 (byte {problem.start})"
         raise InputError(what, where=path, hint="save it as UTF-8") from problem
-    except tomli.TOMLDecodeError as problem:
+    except BROKEN_TEXT as problem:
         what = f"the model manifest is not TOML: {problem}"
         raise InputError(what, where=path, hint="mend that line") from problem
     unusable = "the model manifest can't be used"

@@ -1,0 +1,68 @@
+"""Modules are compiled when they are installed, by the interpreter that will import them."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundler.common.progress import SILENT
+from bundler.errors import InstallError
+from bundler.install.compiled import compile_modules
+
+PYTHON = Path(sys.executable)
+
+
+def compiled(module: Path) -> Path:
+    return Path(importlib.util.cache_from_source(str(module)))
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Return a folder of 120 modules, one of them none."""
+    folder = tmp_path / "site" / "package"
+    folder.mkdir(parents=True)
+    for number in range(120):
+        (folder / f"module{number}.py").write_text(f"value = {number}\n")
+    (folder / "template.py").write_text("value = {{ value }}}\n")
+    return folder
+
+
+def test_all_that_can_be_is_compiled(package: Path) -> None:
+    compile_modules(PYTHON, [package], "demo", SILENT)
+    assert sorted(path.name.split(".")[0] for path in (package / "__pycache__").iterdir()) == sorted(
+        f"module{number}" for number in range(120)
+    )
+    before = compiled(package / "module7.py").stat().st_mtime_ns
+    (package / "module8.py").write_text("value = 'changed'\n")
+    compile_modules(PYTHON, [package], "demo", SILENT)
+    assert compiled(package / "module7.py").stat().st_mtime_ns == before
+    said = subprocess.run(
+        [PYTHON, "-B", "-c", "import package.module8 as m; print(m.value, m.__cached__)"],
+        cwd=package.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.startswith("changed ")
+
+
+def test_one_that_a_full_disk_cut_short_is_made_anew(package: Path) -> None:
+    compile_modules(PYTHON, [package], "demo", SILENT)
+    path = compiled(package / "module3.py")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20])
+    compile_modules(PYTHON, [package], "demo", SILENT)
+    assert path.read_bytes() == whole
+
+
+def test_an_interpreter_that_breaks_off_is_said(package: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'no such thing'; kill -9 $$\n")
+    python.chmod(0o755)
+    with pytest.raises(InstallError, match="couldn't be compiled") as refused:
+        compile_modules(python, [package], "demo", SILENT)
+    assert "signal 9" in refused.value.what and refused.value.findings == ("no such thing",)
