@@ -18,12 +18,11 @@ from bundler.archive.recipe import current_writer
 from bundler.archive.volume_check import check_volumes
 from bundler.common.broken import BROKEN_JSON
 from bundler.common.digest import sha256_of
-from bundler.errors import BundlerError, DestinationError
+from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from bundler.archive.media import Media
     from bundler.archive.recipe import Recipe
     from bundler.manifest import Manifest
 
@@ -54,31 +53,15 @@ def log_of(recipe: Recipe, key: str, folders: Iterable[Path]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(log)) + b"\n"
 
 
-def find_finished(recipe: Recipe, key: str, media: Media, *, replace: bool) -> Manifest | None:
-    """Return the manifest if this very bundle is finished here, else clear the way.
-
-    :raises DestinationError: another finished bundle is here, and it may not be replaced.
-    """
-    there = [folder for folder in media.folders if is_bundle(folder)]
-    if not there:
-        return None
-    with contextlib.suppress(BundlerError, OSError, *BROKEN_JSON):
+def find_finished(recipe: Recipe, key: str, folders: Sequence[Path]) -> Manifest | None:
+    """Return the manifest of the bundle in these folders if it is finished and of this very recipe."""
+    there = [folder for folder in folders if is_bundle(folder)]
+    with contextlib.suppress(BundlerError, OSError, IndexError, *BROKEN_JSON):
         log = msgspec.json.decode((there[0] / sums.LOG).read_bytes(), type=Log)
         if log.recipe == _recipe_digest(recipe, key):
             with Bundle.open(there) as bundle:
                 check_volumes(bundle)
                 return bundle.manifest
-    if not replace:
-        raise DestinationError(
-            "a finished bundle of other content is here",
-            where=there[0],
-            hint="give the new one another name or folder, or say that it may be replaced (--replace)",
-        )
-    for folder in there:
-        listed = sums.parse((folder / sums.SUMS).read_bytes(), folder / sums.SUMS)
-        # The sums go first: without them it is no bundle any more, wherever this stops.
-        for name in (sums.SUMS, sums.SIGNATURE, sums.LOG, *listed):
-            (folder / name).unlink(missing_ok=True)
     return None
 
 

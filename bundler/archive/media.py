@@ -58,8 +58,8 @@ class Media:
         """
         for folder in self.folders:
             names = {child.name.removesuffix(PARTIAL_SUFFIX) for child in folder.iterdir()} - SYSTEM
-            names -= {*known, *_listed(folder)}
-            others = sorted(name for name in names if not _ours(name))
+            names -= {*known, *listed_in(folder)}
+            others = sorted(name for name in names if not is_ours(name))
             if others:
                 raise DestinationError(
                     f"the folder for the bundle holds other things: {', '.join(others[:5])}",
@@ -144,13 +144,14 @@ class Media:
         return shutil.disk_usage(self.folders[turn]).free
 
 
-def _ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
+    """Tell whether a file of a bundle may be called so."""
     fixed = {sums.MANIFEST, sums.README, sums.LOG, sums.SUMS, sums.SIGNATURE, PACK_JOURNAL}
     fixed |= {"install.sh", "runtime.tar.gz"}
     return name in fixed or sums.is_volume(name) or sums.is_parity(name)
 
 
-def _listed(folder: Path) -> Collection[str]:
+def listed_in(folder: Path) -> Collection[str]:
     """Return the files of a finished bundle that is in a folder."""
     path = folder / sums.SUMS
     try:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bundler.archive import frames, small_files
+from bundler.archive import replace as replacing
+from bundler.archive.bundle import is_bundle
 from bundler.archive.finished import find_finished
 from bundler.archive.journal import Journal
 from bundler.archive.media import PACK_JOURNAL, Media, out_of_space
 from bundler.archive.pack_state import PackRecord, Written
+from bundler.archive.parity import least_bytes
 from bundler.archive.recipe import plan_stream, stream_key
 from bundler.archive.resume import restore
 from bundler.archive.stream import ContentError, ContentHasher, StreamReader
 from bundler.archive.volume_writer import OutOfSpaceError, VolumeWriter
 from bundler.common.progress import SILENT
 from bundler.common.threads import MOST_THREADS, default_threads, in_order
+from bundler.common.units import size_text
+from bundler.errors import DestinationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,31 +61,78 @@ def write_bundle(
     :raises PreflightError: the disks are full; what is written is kept.
     """
     plan = plan_stream(recipe)
-    media = Media(folders, small_files.reserve(recipe, plan))
     small_files.check_companions(recipe)
-    media.check_foreign(recipe.companions)
     key = stream_key(recipe, plan)
-    journal = Journal(media.folders[0] / PACK_JOURNAL, PackRecord)
-    try:
+    replacing.take_place(folders)
+    media = Media(folders, small_files.reserve(recipe, plan))
+    media.check_foreign(recipe.companions)
+    with _journal(media, key) as journal:
         if journal.subject != key:
-            whole = find_finished(recipe, key, media, replace=replace)
+            whole = find_finished(recipe, key, folders)
             if whole is not None:
                 return whole
-            journal.start(key)
-        written = Written(plan, recipe.volume_size, journal)
-        with reporter.phase("write", plan.size, done=written.position) as meter:
-            _write_volumes(recipe, plan, media, written, threads or default_threads(), meter)
-        manifest = small_files.write(recipe, plan, key, media, written, threads=threads, reporter=reporter)
-        journal.remove()
-    finally:
-        if journal.subject != key:
-            # It was opened for the lock alone.
-            journal.remove()
-        journal.close()
+            if not _goes_beside(recipe, plan, folders, replace=replace, reporter=reporter):
+                for folder in filter(is_bundle, folders):
+                    replacing.clear(folder)
+                journal.start(key)
+        if journal.subject == key:
+            written = Written(plan, recipe.volume_size, journal)
+            _write_volumes(recipe, plan, media, written, threads or default_threads(), reporter)
+            return small_files.write(recipe, plan, key, media, written, threads=threads, reporter=reporter)
+    beside = [*map(replacing.beside, folders)]
+    manifest = write_bundle(recipe, beside, threads=threads, replace=True, reporter=reporter)
+    replacing.take_place(folders)
     return manifest
 
 
+@contextmanager
+def _journal(media: Media, key: str) -> Iterator[Journal[PackRecord]]:
+    """Open the journal; it goes where all is done, and where it was opened for the lock alone."""
+    with closing(Journal(media.folders[0] / PACK_JOURNAL, PackRecord)) as journal:
+        try:
+            yield journal
+        except BaseException:
+            if journal.subject != key:
+                journal.remove()
+            raise
+        journal.remove()
+
+
+def _goes_beside(
+    recipe: Recipe, plan: StreamPlan, folders: Sequence[Path], *, replace: bool, reporter: Reporter
+) -> bool:
+    """Tell whether the bundle is written beside one that it replaces.
+
+    :raises DestinationError: a finished one is here, and may not be replaced.
+    """
+    there = [folder for folder in folders if is_bundle(folder)]
+    if there and not replace:
+        raise DestinationError(
+            "a finished bundle of other content is here",
+            where=there[0],
+            hint="give the new one another name or folder, or say that it may be replaced (--replace)",
+        )
+    if replacing.is_begun(folders):
+        return True
+    needed = plan.size + plan.size // 1024 + least_bytes(recipe.parity, recipe.volume_size, plan.size)
+    if there and replacing.has_room(folders, needed, small_files.reserve(recipe, plan)):
+        reporter.say("the bundle that is here stays until the new one is whole")
+        return True
+    if there:
+        reporter.say(f"no room for {size_text(needed)} beside the bundle that is here: it is removed first")
+    return False
+
+
 def _write_volumes(
+    recipe: Recipe, plan: StreamPlan, media: Media, written: Written, threads: int, reporter: Reporter
+) -> None:
+    if written.position:
+        reporter.say(f"going on: {size_text(written.position)} of {size_text(plan.size)} are written")
+    with reporter.phase("write", plan.size, done=written.position) as meter:
+        _write_stream(recipe, plan, media, written, threads, meter)
+
+
+def _write_stream(
     recipe: Recipe, plan: StreamPlan, media: Media, written: Written, threads: int, meter: Meter
 ) -> None:
     """Write until the stream is complete, on the next disk where one is full."""

@@ -75,7 +75,11 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path),
             help="Sign it with an OpenSSH key: a private one, or an agent's or a token's public key.",
         ),
-        click.option("--replace", is_flag=True, help="Replace a finished bundle of the same name."),
+        click.option(
+            "--replace",
+            is_flag=True,
+            help="Replace a finished bundle of the same name; it stays until then, where there is room.",
+        ),
         click.option(
             "--pixi",
             type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -18,6 +18,7 @@ from bundler.common.durable import locked, make_folder
 from bundler.common.progress import SILENT
 from bundler.common.secrets import masked
 from bundler.common.threads import each
+from bundler.common.units import size_text
 from bundler.errors import BundlerError, DamagedError, DestinationError, FetchError, PreflightError
 from bundler.store import FETCH_LOCK
 
@@ -130,6 +131,9 @@ class _Fetching:
         total = sum(self._sizes.get(artifact.url, 0) for artifact in self._wanted) if whole else None
         failed: dict[Artifact, BundlerError] = {}
         done: list[Artifact] = []
+        if before:
+            of = f" of {size_text(total)}" if total else ""
+            reporter.say(f"going on: {size_text(before)}{of} came in an earlier run")
         with reporter.phase("fetch", total, done=before) as meter:
             self._meter = meter
             try:

@@ -14,6 +14,7 @@ from bundler.collect.download import Wanted, check_room, feed, receive
 from bundler.common.durable import locked
 from bundler.common.hashcache import HashCache
 from bundler.common.threads import each
+from bundler.common.units import size_text
 from bundler.errors import FetchError
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class ModelFetch:
             size, done = sum(file.size for file in files), sum(self._have(file) for file in files)
             hint = "make room, make weights a link to a larger disk, or pack with --stream"
             check_room(self.weights, size - done, self.name, hint)
+            if 0 < done < size:
+                reporter.say(
+                    f"{self.name}: going on: {size_text(done)} of {size_text(size)} are here already"
+                )
             with reporter.phase(f"fetch {self.name}", size, done=done) as meter:
                 self._bring(files, meter, jobs)
             shutil.rmtree(self._growing, ignore_errors=True)
