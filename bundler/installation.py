@@ -3,7 +3,7 @@
 ::
 
     DEST/
-      pixi.toml pixi.lock        the workspace, unmodified
+      pixi.toml pixi.lock        the workspace, unmodified; or pyproject.toml in pixi.toml's place
       .pkg-cache/mirror/…        the store
       .pixi/envs/ENV/            the environments, made by the installer
       weights/NAME/…             the models

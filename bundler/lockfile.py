@@ -204,7 +204,7 @@ def _conda(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal 
             "platform",
             label,
             f"is for {place}, not for {subdir}",
-            f"add {subdir} to the platforms in pixi.toml and lock again",
+            f"add {subdir} to the workspace's platforms and lock again",
         )
     artifact = Artifact(
         "conda", name, version, location, _digest(package), package.size, build=build, subdir=place

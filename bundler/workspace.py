@@ -1,4 +1,4 @@
-"""The workspace: the folder with pixi.toml and pixi.lock, as environments and artifacts."""
+"""The workspace: the folder with pixi's manifest and pixi.lock, as environments and artifacts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tomli
-
-from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InputError, UnknownNameError
 from bundler.lockfile import (
     LockDocument,
@@ -22,6 +19,7 @@ from bundler.lockfile import (
     glibc_of_wheel,
     read_lock,
 )
+from bundler.pixi_manifest import PIXI, PYPROJECT, aliases_of, features_of, find_manifest, read_manifest
 from bundler.platforms import PLATFORM, usable_platforms
 from bundler.stack import CUDNN, Stack
 
@@ -38,7 +36,7 @@ PACKED = "bundles"
 """The folder of a workspace that ``pack`` writes bundles to."""
 CUDA_PACKAGES = frozenset({"cuda-version", "cudatoolkit"})
 """Conda's packages whose version is CUDA's own."""
-MANIFEST, LOCK = "pixi.toml", "pixi.lock"
+LOCK = "pixi.lock"
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class EnvironmentLock:
     """One environment of the lock, for the bundle's platform."""
 
     name: str
-    """As pixi.toml spells it."""
+    """As the manifest spells it."""
     aliases: tuple[str, ...]
     """Features that belong to this environment only: ``cu126`` of ``default``."""
     platform: str
@@ -101,11 +99,13 @@ class EnvironmentLock:
 
 @dataclass(frozen=True, eq=False)
 class Workspace:
-    """A folder with pixi.toml and pixi.lock. The lock's packages are read when they are asked for."""
+    """A folder with pixi's manifest and lock. The lock's packages are read when they are asked for."""
 
     root: Path
+    manifest_path: Path
+    """``pixi.toml``, or what pixi takes in its place."""
     manifest: Mapping[str, Any]
-    """pixi.toml as it stands."""
+    """pixi's tables of it, as they stand."""
     lock: LockDocument
     platforms: Mapping[str, str] = field(default_factory=dict)
     """The platform to take of several that a host fits, by environment; ``""``: of every other one."""
@@ -115,18 +115,13 @@ class Workspace:
         """Read a workspace.
 
         :param root: the folder.
-        :param platforms: which platform to take, as :attr:`platforms`; pixi.toml's first where none is named.
+        :param platforms: which platform to take, as :attr:`platforms`; else the manifest's first.
         :raises InputError: a file isn't there, can't be read, or is of a version that is not understood.
         """
-        for name in (MANIFEST, LOCK):
-            if not (root / name).is_file():
-                raise _absent(root, name)
-        return cls(root, _read_manifest(root / MANIFEST), read_lock(root / LOCK), platforms or {})
-
-    @property
-    def manifest_path(self) -> Path:
-        """Where pixi.toml is."""
-        return self.root / MANIFEST
+        path = find_manifest(root)
+        if path is None or not (root / LOCK).is_file():
+            raise _absent(root, path)
+        return cls(root, path, read_manifest(path), read_lock(root / LOCK), platforms or {})
 
     @property
     def lock_path(self) -> Path:
@@ -140,8 +135,8 @@ class Workspace:
 
     @cached_property
     def environments(self) -> Mapping[str, EnvironmentLock]:
-        """The lock's environments by name, in pixi.toml's order."""
-        aliases = self._aliases()
+        """The lock's environments by name, in the manifest's order."""
+        aliases = aliases_of(self.manifest)
         packages = self.lock.by_location()
         declared = [name for name in aliases if name in self.lock.environments]
         return {
@@ -159,9 +154,9 @@ class Workspace:
         for environment in self.environments.values():
             if name in environment.aliases:
                 return environment
-        if name in self._features():
+        if name in features_of(self.manifest):
             raise UnknownNameError(
-                f"the environment {name!r} is in pixi.toml and not in pixi.lock",
+                f"the environment {name!r} is in {self.manifest_path.name} and not in pixi.lock",
                 where=self.lock_path,
                 hint="bring the lock up to date: pixi lock",
             )
@@ -208,14 +203,14 @@ class Workspace:
                 f"{len(refused)} {noun}{'s' if len(refused) > 1 else ''} can't be carried",
                 where=self.lock_path,
                 findings=[f"{environment.name}: {refusal}" for environment, refusal in refused],
-                hint="mend them in pixi.toml and lock again: pixi lock",
+                hint=f"mend them in {self.manifest_path.name} and lock again: pixi lock",
             )
 
     def _emptiness(self, locked: LockEnvironment) -> Refusal:
         """Say why an environment has nothing for a GPU host."""
         if PLATFORM not in locked.packages and any(locked.packages.values()):
             reason = f"is locked for {', '.join(locked.packages)}, not for {PLATFORM}"
-            fix = f"add {PLATFORM} to the platforms in pixi.toml and lock again"
+            fix = f"add {PLATFORM} to the platforms in {self.manifest_path.name} and lock again"
             return Refusal("platform", "the environment", reason, fix)
         filled = [one for one, other in self.lock.environments.items() if any(other.packages.values())]
         reason = f"has no packages; there are: {', '.join(filled) or 'none'}"
@@ -272,27 +267,6 @@ class Workspace:
             where=self.lock_path,
             hint="write it again: pixi lock",
         )
-
-    def _features(self) -> dict[str, tuple[str, ...]]:
-        """Return each environment of pixi.toml with its features."""
-        table = self.manifest.get("environments", {})
-        found: dict[str, tuple[str, ...]] = {"default": ("default",)}
-        for name, value in table.items() if isinstance(table, dict) else ():
-            features = value.get("features", []) if isinstance(value, dict) else value
-            found[name] = tuple(map(str, features)) if isinstance(features, list) else ()
-        return found
-
-    def _aliases(self) -> dict[str, tuple[str, ...]]:
-        """Return each environment's own features: those that no other environment has.
-
-        So ``cu126`` means ``default``, because only that environment is made with the feature ``cu126``.
-        """
-        features = self._features()
-        counted = [feature for group in features.values() for feature in set(group)]
-        return {
-            name: tuple(one for one in group if counted.count(one) == 1 and one not in features)
-            for name, group in features.items()
-        }
 
 
 def required_environments(workspace: Workspace, names: Iterable[str]) -> tuple[EnvironmentLock, ...]:
@@ -358,27 +332,18 @@ def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:
     return f"{newest[0]}.{newest[1]}" if newest else None
 
 
-def _absent(root: Path, name: str) -> InputError:
+def _absent(root: Path, manifest: Path | None) -> InputError:
     if not root.is_dir():
         return InputError("no such folder", where=root, hint="name the workspace with -C")
-    if name == LOCK:
-        return InputError("pixi.toml is here, pixi.lock is not", where=root, hint="lock it: pixi lock")
-    if (root / "pyproject.toml").is_file():
-        hint = "a pyproject.toml workspace can't be carried, since it installs its own folder: use pixi.toml"
-    else:
-        hint = "run bundler where pixi.toml and pixi.lock are, or name that folder with -C"
-    return InputError(f"this is not a workspace: it has no {name}", where=root, hint=hint)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
-    except tomli.TOMLDecodeError as problem:
-        raise InputError(f"pixi.toml is broken TOML: {problem}", where=path) from problem
-    except UnicodeDecodeError as problem:
-        raise InputError(f"pixi.toml is not UTF-8: {problem}", where=path) from problem
-    except BROKEN_TEXT as problem:
-        raise InputError(f"pixi.toml can't be read as TOML: {problem}", where=path) from problem
+    if manifest is not None:
+        return InputError(f"{manifest.name} is here, pixi.lock is not", where=root, hint="lock it: pixi lock")
+    other = f", and its {PYPROJECT} has no [tool.pixi]" if (root / PYPROJECT).is_file() else ""
+    return InputError(
+        f"this is not a workspace: it has no {PIXI}{other}",
+        where=root,
+        hint=f"run bundler where pixi's manifest ({PIXI} or {PYPROJECT}) and pixi.lock are, "
+        "or name that folder with -C",
+    )
 
 
 def prefix_of(root: Path, environment: str) -> Path:

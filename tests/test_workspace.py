@@ -415,13 +415,34 @@ def test_toml_without_end(tmp_path: Path, text: str) -> None:
         load_spec(tmp_path / "model.toml")
 
 
-def test_folders_that_are_no_workspace(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no pixi\.toml"):
-        Workspace.load(tmp_path)
-    (tmp_path / "pyproject.toml").write_text("")
+@pytest.mark.parametrize("name", ["pyproject.toml", "mojoproject.toml"])
+def test_a_manifest_of_another_name(tmp_path: Path, name: str) -> None:
+    """What the lock says decides: an environment with the project itself in it is refused by its name."""
+    own = MANIFEST if name == "mojoproject.toml" else MANIFEST.replace("\n[", "\n[tool.pixi.")
+    (tmp_path / name).write_text('[project]\nname = "mine"\n' * (name == "pyproject.toml") + own)
+    other = "  other:\n    packages:\n      linux-64:\n      - pypi: ./\npackages:\n- pypi: ./\n"
+    lock = LOCK_7.replace("packages:\n-", other + "  name: mine\n  editable: true\n-", 1)
+    (tmp_path / "pixi.lock").write_text(lock)
+    workspace = Workspace.load(tmp_path)
+    assert workspace.files == (tmp_path / name, tmp_path / "pixi.lock")
+    assert workspace.environment("cu126").name == "default"
+    workspace.check_carriable(["default"])
     with pytest.raises(InputError) as caught:
+        workspace.check_carriable(["other"])
+    assert caught.value.findings[0].startswith("other: mine: lies at a path of this machine (./)")
+    assert caught.value.hint == f"mend them in {name} and lock again: pixi lock"
+
+
+def test_folders_that_are_no_workspace(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no pixi\.toml\n") as caught:
         Workspace.load(tmp_path)
-    assert caught.value.hint and "pyproject" in caught.value.hint
+    assert caught.value.hint and "pixi.toml or pyproject.toml" in caught.value.hint
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "tool.pixi"\n')
+    with pytest.raises(InputError, match=r"its pyproject\.toml has no \[tool\.pixi\]"):
+        Workspace.load(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[tool.pixi.workspace]\n")
+    with pytest.raises(InputError, match=r"pyproject\.toml is here, pixi\.lock is not"):
+        Workspace.load(tmp_path)
     (tmp_path / "pixi.toml").write_text(MANIFEST)
     with pytest.raises(InputError, match=r"pixi\.lock is not"):
         Workspace.load(tmp_path)

@@ -110,7 +110,7 @@ class Installer(Protocol):
         Interrupted or failed, the same call goes on where it stopped; over finished environments it has
         nothing to do.
 
-        :param root: a folder with pixi.toml and pixi.lock, which stay as they are.
+        :param root: a folder with pixi's manifest and pixi.lock, which stay as they are.
         :raises InstallError: an artifact is missing or damaged, the disk is full, or the lock can't be read.
         """
 

@@ -28,8 +28,9 @@ from bundler.install.installer import (
 )
 from bundler.install.mirror import LoopbackMirror
 from bundler.install.program import run
+from bundler.pixi_manifest import PIXI, find_manifest
 from bundler.store import MIRROR
-from bundler.workspace import LOCK, MANIFEST, prefix_of
+from bundler.workspace import LOCK, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -146,6 +147,7 @@ class PixiInstaller:
         caches.join()
         artifacts = _artifacts(environments, store)
         names = [environment.name for environment in environments]
+        manifest = find_manifest(root) or root / PIXI
         self._check_lock_version(root / LOCK)
         total = sum(store.path(one.url).stat().st_size for one in artifacts if store.has(one))
         with (
@@ -153,7 +155,7 @@ class PixiInstaller:
             sound_caches(caches, reporter),
             reporter.phase(f"install {', '.join(names)}", total) as meter,
             LoopbackMirror(store.root / MIRROR, meter.advance) as mirror,
-            unchanged(root / LOCK, root / MANIFEST),
+            unchanged(root / LOCK, manifest),
             workspace_configuration_aside(root),
             scratch_folder(caches) as home,
             moved_aside([prefix_of(root, name) for name in names], root, reporter),
@@ -163,7 +165,7 @@ class PixiInstaller:
             configuration.write_text(configuration_text(mirror.prefixes(artifacts, store)))
             variables = self._environment(caches, home, configuration)
             variables |= cuda_override(environments, os.environ)
-            ended = run(self._command(root, names), variables, root, meter, held=held)
+            ended = run(self._command(manifest, names), variables, root, meter, held=held)
             if ended.code != 0:
                 damaged = damaged_of(ended, artifacts, store)
                 raise explain("pixi install", ended, root, missing=mirror.missing, damaged=damaged)
@@ -191,9 +193,9 @@ class PixiInstaller:
             "PIXI_NO_PROGRESS": "true",
         }
 
-    def _command(self, root: Path, names: list[str]) -> list[str]:
+    def _command(self, manifest: Path, names: list[str]) -> list[str]:
         chosen = [word for name in names for word in ("-e", name)]
-        return [str(self.pixi.path), "install", "--frozen", "--manifest-path", str(root / MANIFEST), *chosen]
+        return [str(self.pixi.path), "install", "--frozen", "--manifest-path", str(manifest), *chosen]
 
 
 def _artifacts(environments: Sequence[EnvironmentLock], store: Store) -> list[Artifact]:

@@ -20,7 +20,7 @@ class RehearsalTask(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be rehearsed."""
 
     root: str
-    """The scratch folder, with pixi.toml and pixi.lock."""
+    """The scratch folder, with pixi's manifest and pixi.lock."""
     store: str
     environments: tuple[str, ...]
     installer: InstallerWord

@@ -31,7 +31,7 @@ from bundler.manifest import Runtime
 from bundler.runtime import relocatable
 from bundler.runtime.launchers import template
 from bundler.runtime.own_wheel import own_wheel
-from bundler.workspace import LOCK, MANIFEST, OWN_ENVIRONMENT, own_workspace, prefix_of
+from bundler.workspace import OWN_ENVIRONMENT, own_workspace, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,8 +150,8 @@ def _make(plan: _Plan, workspace: Workspace, store: Store, scratch: Path, report
 
     root = scratch / "root"
     root.mkdir()
-    for path in (workspace.manifest_path, workspace.lock_path):
-        shutil.copyfile(path, root / {workspace.manifest_path: MANIFEST, workspace.lock_path: LOCK}[path])
+    for path in workspace.files:
+        shutil.copyfile(path, root / path.name)
     installer = NativeInstaller.find(Caches.of_store(store.root.absolute()))
     installer.install(root, [plan.environment], store, reporter)
     prefix = prefix_of(root, plan.environment.name)

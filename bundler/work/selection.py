@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from bundler.errors import UsageError
 from bundler.installation import WEIGHTS
+from bundler.pixi_manifest import find_manifest
 from bundler.store import Store
-from bundler.workspace import MANIFEST, OWN_ENVIRONMENT, Workspace
+from bundler.workspace import OWN_ENVIRONMENT, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,7 @@ def select(
     """
     fetched: tuple[EnvironmentLock, ...] = ()
     workspace = None
-    if names or not models or (root / MANIFEST).is_file():
+    if names or not models or find_manifest(root):
         workspace = Workspace.load(root, {"": platform} if platform else None)
         if platform:
             workspace.check_platform(names or (DEFAULT,), platform)

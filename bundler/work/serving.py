@@ -16,6 +16,7 @@ from bundler.host.surroundings import inherited
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
 from bundler.launch_names import exceptions
 from bundler.model import ModelFacts, ModelSpec
+from bundler.pixi_manifest import find_manifest
 from bundler.serve.environment_checks import (
     check_home,
     check_openness,
@@ -76,7 +77,7 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     try:
         installation: Installation | None = find_installation(choice.start)
     except UnknownNameError:
-        if not choice.dry_run or not (choice.start / "pixi.toml").is_file():
+        if not choice.dry_run or find_manifest(choice.start) is None:
             raise
         installation = None
     root = installation.root if installation else choice.start.resolve()

@@ -28,7 +28,11 @@ if [ ! -w "$root/.pixi" ]; then
   PIXI_NO_INSTALL=${PIXI_NO_INSTALL:-true}
   export PIXI_NO_INSTALL
 fi
+manifest=$root/pixi.toml
+for other in pyproject.toml mojoproject.toml; do
+  [ -e "$manifest" ] || [ ! -e "$root/$other" ] || manifest=$root/$other
+done
 # Taken where the current folder lies in no workspace.
-PIXI_PROJECT_MANIFEST=${PIXI_PROJECT_MANIFEST:-$root/pixi.toml}
+PIXI_PROJECT_MANIFEST=${PIXI_PROJECT_MANIFEST:-$manifest}
 export PIXI_PROJECT_MANIFEST
 exec "$pixi" "$@"
