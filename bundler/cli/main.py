@@ -27,6 +27,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Bundle": {
         "sign": "bundler.cli.sign",
+        "copy": "bundler.cli.copy",
         "verify": "bundler.cli.verify",
         "repair": "bundler.cli.repair",
         "inspect": "bundler.cli.inspect",
