@@ -38,6 +38,8 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Air-gapped host": {
         "unpack": "bundler.cli.unpack",
         "install": "bundler.cli.install",
+        "history": "bundler.cli.history",
+        "rollback": "bundler.cli.history",
         "doctor": "bundler.cli.doctor",
         "check": "bundler.cli.check",
         "serve": "bundler.cli.serve",

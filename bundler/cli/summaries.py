@@ -18,6 +18,8 @@ SUMMARIES: dict[str, str] = {
     "diff": "Say what differs between two bundles, and what a delta would carry.",
     "unpack": "Check, unpack and install a bundle.",
     "install": "Install environments again from an installation's own store.",
+    "history": "Say which generations an installation has, and what was done when.",
+    "rollback": "Let an older generation of an installation count again.",
     "doctor": "Compare this host with what the model and the environment need.",
     "check": "Import torch and sglang, compile a kernel, try the GPUs.",
     "serve": "Launch the tensor-parallel SGLang server.",
