@@ -89,10 +89,13 @@ def _allowed(bundle: Bundle, options: UnpackOptions) -> tuple[str, ...]:
 def _preflight(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
     from bundler.host.facts import describe
     from bundler.host.preflight import preflight, require
+    from bundler.work.carried import other_platforms
 
     host, wanted = describe(), None if options.install else ()
     for finding in require(preflight([bundle.manifest], destination, host, environments=wanted), destination):
         options.reporter.say(f"warning: {finding.line}")
+    for other in other_platforms(bundle, host):
+        options.reporter.say(f"warning: {other}")
     if line := serving_line(bundle.manifest, host):
         options.reporter.say(f"warning: {line}")
 
