@@ -127,13 +127,14 @@ class LockDocument(msgspec.Struct, frozen=True):
         return known.get(name) or LockPlatform(name=name)
 
 
-def read_lock(path: Path) -> LockDocument:
+def read_lock(path: Path, data: bytes | None = None) -> LockDocument:
     """Read a lock.
 
+    :param data: its bytes, where they don't lie in a file of their own; the path is for messages then.
     :raises InputError: not there, broken YAML (with the line), not of the lock's form, or of a version
         that is not understood.
     """
-    document = _load_yaml(path)
+    document = _load_yaml(path, data)
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}", version):
         raise InputError("pixi.lock has no version", where=path, hint="write it again: pixi lock")
@@ -153,11 +154,10 @@ def read_lock(path: Path) -> LockDocument:
         ) from problem
 
 
-def _load_yaml(path: Path) -> object:
+def _load_yaml(path: Path, data: bytes | None) -> object:
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        with path.open("rb") as file:
-            return yaml.load(file, Loader=loader)
+        return yaml.load(path.read_bytes() if data is None else data, Loader=loader)
     except yaml.MarkedYAMLError as problem:
         line = f" at line {problem.problem_mark.line + 1}" if problem.problem_mark else ""
         raise InputError(

@@ -38,13 +38,14 @@ def _is_pixis(path: Path) -> bool:
         return False
 
 
-def read_manifest(path: Path) -> Mapping[str, Any]:
+def read_manifest(path: Path, data: bytes | None = None) -> Mapping[str, Any]:
     """Read pixi's tables: the whole of ``pixi.toml``, and ``[tool.pixi]`` of ``pyproject.toml``.
 
+    :param data: its bytes, where they don't lie in a file of their own.
     :raises InputError: it isn't TOML.
     """
     try:
-        document = tomli.loads(path.read_text(encoding="utf-8"))
+        document = tomli.loads((path.read_bytes() if data is None else data).decode())
     except tomli.TOMLDecodeError as problem:
         raise InputError(f"{path.name} is broken TOML: {problem}", where=path) from problem
     except UnicodeDecodeError as problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ from bundler.lockfile import (
     read_lock,
 )
 from bundler.pixi_manifest import PIXI, PYPROJECT, aliases_of, features_of, find_manifest, read_manifest
-from bundler.platforms import PLATFORM, usable_platforms
+from bundler.platforms import PLATFORM, choose_platform, usable_platforms
 from bundler.stack import CUDNN, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bundler.artifact import Artifact
+    from bundler.platforms import Candidate
 
 OWN_ENVIRONMENT = "bundler"
 """The environment that bundler itself travels in."""
@@ -58,12 +59,17 @@ class EnvironmentLock:
     """The package indexes the environment's wheels were looked up in."""
     virtual_packages: tuple[str, ...] = ()
     """What the platform was locked for (``__glibc=2.28``)."""
-    other_platforms: tuple[str, ...] = ()
-    """The lock's further platforms that a GPU host fits, in the order in which pixi would take them."""
+    candidates: tuple[Candidate, ...] = ()
+    """The lock's platforms that a GPU host fits, in the order in which pixi takes them."""
     least_cuda: str | None = None
     """The newest CUDA that its conda records ask of the driver (``__cuda >=12``)."""
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
+
+    @property
+    def other_platforms(self) -> tuple[str, ...]:
+        """The lock's further platforms that a GPU host fits, in the order in which pixi takes them."""
+        return tuple(one.name for one in self.candidates if one.name != self.platform)
 
     def version_of(self, name: str) -> str | None:
         """Return a package's locked version."""
@@ -109,19 +115,28 @@ class Workspace:
     lock: LockDocument
     platforms: Mapping[str, str] = field(default_factory=dict)
     """The platform to take of several that a host fits, by environment; ``""``: of every other one."""
+    offered: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the target, as :meth:`bundler.platforms.Candidate.fits` wants it."""
 
     @classmethod
-    def load(cls, root: Path, platforms: Mapping[str, str] | None = None) -> Workspace:
+    def load(
+        cls,
+        root: Path,
+        platforms: Mapping[str, str] | None = None,
+        offered: Mapping[str, str] | None = None,
+    ) -> Workspace:
         """Read a workspace.
 
         :param root: the folder.
-        :param platforms: which platform to take, as :attr:`platforms`; else the manifest's first.
+        :param platforms: which platform to take, as :attr:`platforms`; else the first that pixi takes on the
+            target.
+        :param offered: what is known of the target, as :attr:`offered`; a GPU host where nothing is.
         :raises InputError: a file isn't there, can't be read, or is of a version that is not understood.
         """
         path = find_manifest(root)
         if path is None or not (root / LOCK).is_file():
             raise _absent(root, path)
-        return cls(root, path, read_manifest(path), read_lock(root / LOCK), platforms or {})
+        return cls(root, path, read_manifest(path), read_lock(root / LOCK), platforms or {}, offered or {})
 
     @property
     def lock_path(self) -> Path:
@@ -176,10 +191,10 @@ class Workspace:
         :raises UnknownNameError: naming those that there are.
         """
         for one in map(self.environment, names):
-            if one.platform != platform:
+            if not any(platform in (other.name, other.declared) for other in one.candidates):
                 raise UnknownNameError(
                     f"the environment {one.name} has no platform {platform!r} that a GPU host fits; "
-                    f"there are: {', '.join((one.platform, *one.other_platforms))}",
+                    f"there are: {', '.join(other.words for other in one.candidates) or 'none'}",
                     where=self.lock_path,
                     hint="name one of them with --platform",
                 )
@@ -224,33 +239,26 @@ class Workspace:
         packages: Mapping[str, list[LockPackage]],
     ) -> EnvironmentLock:
         wanted = self.platforms.get(name) or self.platforms.get("")
-        platforms = usable_platforms(self.lock, locked, self.manifest, wanted)
-        channels = tuple(channel.url for channel in locked.channels)
-        if not platforms or not locked.packages[platforms[0].name]:
-            return EnvironmentLock(
-                *(
-                    name,
-                    aliases,
-                    platforms[0].name if platforms else PLATFORM,
-                    (),
-                    (self._emptiness(locked),),
-                ),
-                *(channels, locked.indexes),
-                other_platforms=tuple(one.name for one in platforms[1:]),
-            )
-        platform, *others_here = platforms
+        candidates = usable_platforms(self.lock, locked, self.manifest)
+        platform = choose_platform(candidates, wanted, self.offered)
+        bare = EnvironmentLock(
+            name=name,
+            aliases=aliases,
+            platform=platform.name if platform else PLATFORM,
+            artifacts=(),
+            channels=tuple(channel.url for channel in locked.channels),
+            indexes=locked.indexes,
+            candidates=candidates,
+        )
+        if platform is None or not locked.packages[platform.name]:
+            return replace(bare, refusals=(self._emptiness(locked),))
         chosen = [self._resolve(selector, packages) for selector in locked.packages[platform.name]]
         carried = [artifact_or_refusal(package, PLATFORM) for package in chosen]
         artifacts = [artifact for artifact, _ in carried if artifact]
-        return EnvironmentLock(
-            name=name,
-            aliases=aliases,
-            platform=platform.name,
-            other_platforms=tuple(one.name for one in others_here),
+        return replace(
+            bare,
             artifacts=tuple(sorted(artifacts, key=lambda one: one.kind)),
             refusals=(*(refusal for _, refusal in carried if refusal), *_clashes(artifacts)),
-            channels=channels,
-            indexes=locked.indexes,
             virtual_packages=platform.virtual_packages,
             least_cuda=_least_cuda(chosen),
             glibc=_newest_glibc(chosen),

@@ -289,7 +289,7 @@ def test_of_several_platforms_the_manifests_first_is_taken(
         assert one.platform == name and {name, *one.other_platforms} == {taken, *others}
         recorded = Workspace.load(tmp_path, {"default": name, "": taken}).environment("default")
         assert recorded.platform == name, "an environment's own word counts first"
-    with pytest.raises(UnknownNameError, match=f"there are: {taken}, {others[0]}, {others[1]}"):
+    with pytest.raises(UnknownNameError, match=rf"there are: .*{taken}.*, .*{others[0]}.*, .*{others[1]}"):
         Workspace.load(tmp_path, {"": "p9"}).check_platform(["default"], "p9")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import manifest as manifests
-from bundler.archive import sums, validate
+from bundler.archive import frames, sums, validate
 from bundler.archive.layout import Layout
 from bundler.archive.media import PACK_JOURNAL
 from bundler.archive.parity_advice import has_parity, or_repair
@@ -104,6 +104,20 @@ class Bundle:
         :raises DamagedError: the volume can't be read there.
         """
         self.volumes[self.manifest.volumes[frame.volume].name].read_at(frame.offset, buffer)
+
+    def content(self, number: int) -> memoryview:
+        """Return a frame's content, checked.
+
+        :raises DamagedError: it can't be read, or isn't what the manifest says.
+        :raises KeyError: its volume isn't here.
+        """
+        frame = self.layout.frame(number)
+        stored, content = memoryview(bytearray(frame.stored)), memoryview(bytearray(frame.raw))
+        self.read(frame, stored)
+        if frames.digest(stored) != frame.blake3:
+            raise DamagedError("its bytes differ from the manifest's digest")
+        frames.decompress(stored, content)
+        return content
 
     def close(self) -> None:
         """Close the volumes."""

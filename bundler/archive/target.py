@@ -149,13 +149,12 @@ class Target:
         """
         parent, _, name = path.rpartition("/")
         with self._folder(parent) as folder:
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(name, tar.DIR_MODE, dir_fd=folder)
-            except FileExistsError:
-                if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise self._in_the_way(path) from None
-            else:
-                os.chmod(name, tar.DIR_MODE, dir_fd=folder)
+            with self._folder(path) as made, contextlib.suppress(PermissionError):  # another user's
+                # No umask decides who can serve from it, whoever made it.
+                if stat.S_IMODE(os.fstat(made).st_mode) != tar.DIR_MODE:
+                    os.fchmod(made, tar.DIR_MODE)
             # Also of one that is there: an earlier run may have been killed before it came to this.
             os.fsync(folder)
 

@@ -203,7 +203,7 @@ def _recipe(
     from bundler.archive.recipe import Recipe
 
     members = _members(selection, models)
-    runtime, companions = _runtime(selection, sum(member.size for member in members), options, scratch)
+    runtime, companions = _runtime(selection, members, options, scratch)
     head = Manifest(
         name=name,
         # The writer fills in its own versions.
@@ -247,7 +247,7 @@ def _environments(selection: Selection) -> tuple[Environment, ...]:
 
 
 def _runtime(
-    selection: Selection, payload: int, options: PackOptions, scratch: Path
+    selection: Selection, members: Sequence[Member], options: PackOptions, scratch: Path
 ) -> tuple[Runtime | None, dict[str, Path | bytes]]:
     """Make what brings bundler itself. A bundle of models alone adds to an installation, which has it."""
     if selection.workspace is None or not selection.environments:
@@ -265,7 +265,9 @@ def _runtime(
     without = "no pixi: the target installs natively (--pixi adds one)"
     pixi = f"pixi {runtime.pixi}" if runtime.pixi else without
     options.reporter.say(f"runtime of {runtime.source}: Python {runtime.python}, {pixi}")
-    return runtime, {"install.sh": install_script(runtime, payload), "runtime.tar.gz": archive}
+    names = {member.path.partition("/")[0] for member in members}
+    script = install_script(runtime, sum(member.size for member in members), names)
+    return runtime, {"install.sh": script, "runtime.tar.gz": archive}
 
 
 def notes(models: Sequence[CarriedModel]) -> Iterator[str]:

@@ -125,6 +125,7 @@ def _allowed(bundle: Bundle, options: UnpackOptions) -> tuple[str, ...]:
 def _preflight(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
     from bundler.host.facts import describe
     from bundler.host.preflight import preflight, require
+    from bundler.work.carried import other_platforms
 
     host, wanted = describe(), None if options.install else ()
     manifest = bundle.manifest
@@ -132,6 +133,8 @@ def _preflight(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
         manifest = msgspec.structs.replace(manifest, tree=place.donor.lacks(manifest))
     for finding in require(preflight([manifest], place.root, host, environments=wanted), place.root):
         options.reporter.say(f"warning: {finding.line}")
+    for other in other_platforms(bundle, host):
+        options.reporter.say(f"warning: {other}")
     if line := serving_line(bundle.manifest, host):
         options.reporter.say(f"warning: {line}")
 

@@ -18,6 +18,7 @@ from bundler.errors import InstallError
 from bundler.install.explain import explain
 from bundler.install.pixi import PixiInstaller, find_pixi
 from bundler.install.program import Ended
+from bundler.platforms import Candidate
 from bundler.store import Store
 from bundler.workspace import Workspace
 from tests.install.conftest import Stage, stand_in
@@ -96,7 +97,8 @@ def test_pixi_takes_the_platforms_that_were_carried(stage: Stage, monkeypatch: p
     def told(*asked: tuple[str, ...]) -> str | None:
         found = zip(stage.environments("default", "extra"), asked, strict=False)
         chosen = [
-            replace(one, virtual_packages=packages, other_platforms=("linux-64",)) for one, packages in found
+            replace(one, virtual_packages=packages, candidates=(*one.candidates, Candidate("p1", "gpu")))
+            for one, packages in found
         ]
         use(stage, monkeypatch).install(stage.root, chosen, stage.store, SILENT)
         return _call(stage)["env"].get("CONDA_OVERRIDE_CUDA")
