@@ -17,7 +17,6 @@ import pytest
 from bundler.generations import GENERATIONS, RECORD
 from bundler.installation import Installation
 from tests.cli.conftest import PROJECT, run_bundler
-from tests.conftest import shared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,28 +27,6 @@ NATIVE = ("--installer", "native")
 SHARD = "weights/tiny-glm4-moe/model-00001-of-00004.safetensors"
 OTHER_SHARD = "weights/tiny-glm4-moe/model-00002-of-00004.safetensors"
 KILLS = 6
-
-
-@pytest.fixture(scope="session")
-def newer(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
-    """Return a bundle like the packed one, with another shard and another pixi.toml; not to be changed."""
-
-    def make(folder: Path) -> Path:
-        model = shutil.copytree(packed.parents[1] / "tiny-glm4-moe", folder / "tiny-glm4-moe")
-        workspace = shutil.copytree(packed.parents[1] / "workspace", folder / "workspace", symlinks=True)
-        shard = model / SHARD.rpartition("/")[2]
-        data = bytearray(shard.read_bytes())
-        data[-1] ^= 1
-        shard.write_bytes(data)
-        (workspace / "pixi.toml").write_text((workspace / "pixi.toml").read_text() + "# newer\n")
-        done = run_bundler(
-            *("pack", "-C", workspace, "--env", "default", "--model", model, "--no-rehearse"),
-            *("--volume-size", "10MB", "-o", folder / "bundles", "--name", "newer"),
-        )
-        assert done.returncode == 0, done.stderr
-        return folder / "bundles" / "newer"
-
-    return shared(tmp_path_factory, "newer", make)
 
 
 @pytest.fixture
