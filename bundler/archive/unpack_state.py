@@ -78,6 +78,7 @@ class UnpackState:
 
     def note_adopted(self, number: int, modified: int) -> None:
         """Journal a file that was there, whole and durable: the next run needn't read it again."""
+        self.placed[number] = modified
         self._journal.append(UnpackRecord(files=((number, modified),)))
 
     def prepare(self, kept: Mapping[int, int]) -> list[int]:

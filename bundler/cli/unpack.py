@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     "--skip-preflight", "preflight", flag_value=False, default=True, help="Don't check the host first."
 )
 @click.option("--dry-run", is_flag=True, help="Check bundle, host and destination, and stop there.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Older generations that stay after an update, for bundler rollback.",
+)
 @launch_option
 @trust_options
 @threads_option
@@ -37,11 +44,15 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
     together. DEST is where it goes, and comes last. Without BUNDLE, the one that is here or in ./bundles;
     without DEST, $BUNDLER_HOME, else NAME-installed, but not on the disk that the bundle came on.
     Interrupted, the same command goes on where it stopped.
+
+    Where DEST is an installation with other files of these names, it is updated: the new generation is made
+    beside the one that counts, takes over what is equal, and counts once it is whole.
     """
     from bundler.archive.bundle import Bundle
     from bundler.cli.progress import reporter
     from bundler.work.places import default_destination, sort_places
     from bundler.work.unpack import UnpackOptions, check, unpack
+    from bundler.work.update import place_for
 
     folders, destination = sort_places(places)
     with Bundle.open(folders, trust) as bundle:
@@ -49,7 +60,7 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
         options = UnpackOptions(reporter=reporter(), **words)
         way = f"{bundle.name} from {', '.join(map(str, bundle.folders))} to {destination}"
         if dry_run:
-            check(bundle, destination, options)
+            check(bundle, place_for(bundle, destination), options)
             click.echo(f"nothing stands in the way of {way}; nothing was written")
             return
         options.reporter.say(f"unpacking {way}")
@@ -59,18 +70,18 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
 
 def _report(installation: Installation) -> None:
     """Say what is where, and what comes next."""
-    root = installation.root
+    root, home = installation.root, installation.home
     for environment in installation.receipt.environments:
         place = installation.prefix(environment.name)
         click.echo(f"environment {environment.name}: installed by {environment.installer} in {place}")
     for model in installation.models.values():
         click.echo(f"model {model.spec.name}: {root / model.path}")
     waiting = set(installation.environments) - {one.name for one in installation.receipt.environments}
-    folder = shlex.quote(str(root))
+    folder = shlex.quote(str(home))
     if waiting:
         click.echo(f"not installed yet: {', '.join(sorted(waiting))}; install with: bundler install {folder}")
     elif not installation.environments:
         click.echo("no environment is here: before `bundler serve`, unpack a bundle that holds one here, too")
     elif installation.models:
-        program = "bin/bundler" if (root / "bin" / "bundler").is_file() else "bundler"
+        program = "bin/bundler" if (home / "bin" / "bundler").is_file() else "bundler"
         click.echo(f"next: cd {folder} && {program} serve")

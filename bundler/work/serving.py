@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.common.progress import SILENT
 from bundler.errors import InputError, UnknownNameError, UsageError
+from bundler.generations import home_of
 from bundler.host.facts import describe
 from bundler.host.interpreter import find_interpreter, probe
 from bundler.host.needs import Needs
@@ -91,7 +92,7 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
         facts=facts,
         weights=choice.weights.absolute() if choice.weights else weights,
         software=software,
-        caches=writable_folder(root, CACHE),
+        caches=writable_folder(home_of(root), CACHE),
         pixi=installation is None and choice.python is None,
     )
     host = host or describe()
