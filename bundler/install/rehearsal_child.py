@@ -58,7 +58,7 @@ def rehearse_inside(task: RehearsalTask, reporter: OuterSide) -> Answer:
         if environment.stack.python is None:
             continue
         imports = Imports.of(environment, task.imports.get(environment.name))
-        versions = check_imports(prefix_of(root, environment.name), imports)
+        versions = check_imports(prefix_of(root, environment.name), imports, elsewhere=True)
         names = [name for name in versions if name in imports.wanted or name in imports.if_there]
         reporter.say(f"{environment.name}: imported {', '.join(names) or 'nothing'}")
         imported |= dict.fromkeys(names)

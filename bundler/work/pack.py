@@ -208,7 +208,7 @@ def _recipe(
         name=name,
         # The writer fills in its own versions.
         writer=Writer(bundler="", libzstd=""),
-        environments=_environments(selection),
+        environments=_environments(selection, rehearsal),
         models=tuple(model.entry for model in models),
         rehearsal=rehearsal,
         runtime=runtime,
@@ -237,12 +237,13 @@ def _members(selection: Selection, models: list[CarriedModel]) -> list[Member]:
     return members
 
 
-def _environments(selection: Selection) -> tuple[Environment, ...]:
+def _environments(selection: Selection, rehearsal: Rehearsal) -> tuple[Environment, ...]:
     from bundler.collect.entries import environment_entry
     from bundler.install.rehearsal import imports_of
 
     return tuple(
-        environment_entry(one, selection.store, imports=imports_of(one)) for one in selection.environments
+        environment_entry(one, selection.store, imports=imports_of(one, rehearsal))
+        for one in selection.environments
     )
 
 
