@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-OLDEST, NEWEST = 6, 7
+OLDEST, NEWEST = 4, 7
 """The lock versions that are understood."""
 ARCHIVES = (".conda", ".tar.bz2")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -35,7 +35,7 @@ GLIBC_OF_LEGACY_TAGS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylin
 UNFETCHED = {"s3": "an S3 bucket", "oci": "an OCI registry"}
 """Schemes that pixi's channels may have and the store can't be filled from."""
 
-RefusalKind = Literal["sdist", "git", "path", "channel", "source", "platform", "hash", "address"]
+RefusalKind = Literal["sdist", "git", "path", "channel", "source", "platform", "empty", "hash", "address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,7 @@ def read_lock(path: Path, data: bytes | None = None) -> LockDocument:
     if int(version) < OLDEST:
         what = f"pixi.lock is of version {version}, older than {OLDEST}"
         raise InputError(what, where=path, hint="lock again with a pixi of today: pixi lock")
+    _name_by_kind(document)
     try:
         # BaseLoader leaves every scalar a string, so that no version or sum is taken for a number or a date.
         return msgspec.convert(document, LockDocument, strict=False)
@@ -154,7 +155,15 @@ def read_lock(path: Path, data: bytes | None = None) -> LockDocument:
         ) from problem
 
 
-def _load_yaml(path: Path, data: bytes | None) -> object:
+def _name_by_kind(document: Any) -> None:
+    """Write packages of versions 4 and 5 as version 6 has them: the address stands under its kind's name."""
+    packages = document.get("packages")
+    for package in packages if isinstance(packages, list) else ():
+        if isinstance(package, dict) and isinstance(kind := package.get("kind"), str):
+            package.setdefault(kind, package.get("url", package.get("path")))
+
+
+def _load_yaml(path: Path, data: bytes | None) -> Any:
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         return yaml.load(path.read_bytes() if data is None else data, Loader=loader)
@@ -280,7 +289,10 @@ def _unreachable(label: str, location: str) -> Refusal:
 
 def _unhashed(label: str) -> Refusal:
     return Refusal(
-        "hash", label, "has no sha256 in the lock", "use an index that states it, or --allow-unhashed"
+        "hash",
+        label,
+        "has no sha256 in the lock",
+        "use an index or channel that states it and lock again, or --allow-unhashed",
     )
 
 

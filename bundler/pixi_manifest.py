@@ -80,3 +80,20 @@ def aliases_of(manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         name: tuple(one for one in group if counted.count(one) == 1 and one not in features)
         for name, group in features.items()
     }
+
+
+def required_cuda(manifest: Mapping[str, Any], environment: str) -> str | None:
+    """Return the CUDA version that an environment's ``[system-requirements]`` ask for.
+
+    Locks of version 7 state it with the platform, those before it nowhere.
+    """
+    declared = manifest.get("environments")
+    entry = declared.get(environment) if isinstance(declared, dict) else None
+    alone = isinstance(entry, dict) and entry.get("no-default-feature") is True
+    tables = [] if alone else [manifest]
+    every = manifest.get("feature")
+    names = features_of(manifest).get(environment, ())
+    tables += [every[name] for name in names if isinstance(every, dict) and isinstance(every.get(name), dict)]
+    asked = [table.get("system-requirements") for table in tables]
+    found = [one["cuda"] for one in asked if isinstance(one, dict) and isinstance(one.get("cuda"), str)]
+    return max(found, key=lambda text: [int(part) for part in re.findall(r"\d+", text)], default=None)

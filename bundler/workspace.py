@@ -19,9 +19,17 @@ from bundler.lockfile import (
     glibc_of_wheel,
     read_lock,
 )
-from bundler.pixi_manifest import PIXI, PYPROJECT, aliases_of, features_of, find_manifest, read_manifest
-from bundler.platforms import PLATFORM, choose_platform, usable_platforms
-from bundler.stack import CUDNN, Stack
+from bundler.pixi_manifest import (
+    PIXI,
+    PYPROJECT,
+    aliases_of,
+    features_of,
+    find_manifest,
+    read_manifest,
+    required_cuda,
+)
+from bundler.platforms import PLATFORM, choose_platform, cuda_of, usable_platforms
+from bundler.stack import CUDNN, Stack, cuda_built_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,9 +43,9 @@ _SHIPPED = "_workspace"
 """The package's folder that a wheel of bundler brings its own pixi.toml and pixi.lock in."""
 PACKED = "bundles"
 """The folder of a workspace that ``pack`` writes bundles to."""
-CUDA_PACKAGES = frozenset({"cuda-version", "cudatoolkit"})
-"""Conda's packages whose version is CUDA's own."""
 LOCK = "pixi.lock"
+WHOLE = "the environment"
+"""What a refusal names where it isn't about a package."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class EnvironmentLock:
     candidates: tuple[Candidate, ...] = ()
     """The lock's platforms that a GPU host fits, in the order in which pixi takes them."""
     least_cuda: str | None = None
-    """The newest CUDA that its conda records ask of the driver (``__cuda >=12``)."""
+    """The newest CUDA that its records (``__cuda >=12``), its platform or its manifest ask of the driver."""
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
 
@@ -80,27 +88,13 @@ class EnvironmentLock:
         """The versions that decide where it runs."""
         torch = self.version_of("torch") or self.version_of("pytorch")
         return Stack(
-            cuda=self._cuda(torch or ""),
+            cuda=cuda_built_for(self.artifacts) or self.least_cuda,
             python=self.version_of("python"),
             torch=torch,
             sglang=self.version_of("sglang"),
             glibc=self.glibc,
             cudnn=self.version_of(CUDNN),
         )
-
-    def _cuda(self, torch: str) -> str | None:
-        """Return the CUDA version in torch's local part or in the name of a conda build of it.
-
-        Else that of conda's CUDA packages, or the least that a package asks of the driver.
-        """
-        builds = [one.build for one in self.artifacts if one.kind == "conda" and one.name == "pytorch"]
-        for text in [torch.partition("+")[2], *builds]:
-            if match := re.match(r"cu(?:da)?(\d+)(\d)(?!\d)", text):
-                return f"{match[1]}.{match[2]}"
-        toolkits = (
-            one.version for one in self.artifacts if one.kind == "conda" and one.name in CUDA_PACKAGES
-        )
-        return next((".".join(version.split(".")[:2]) for version in toolkits), self.least_cuda)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,12 +207,15 @@ class Workspace:
             if not (allow_unhashed and refusal.kind == "hash")
         ]
         if refused:
-            noun = "environment" if all(one.kind == "platform" for _, one in refused) else "locked package"
+            whole = all(one.package == WHOLE for _, one in refused)
+            noun = "environment" if whole else "locked package"
+            empty = all(one.kind == "empty" for _, one in refused)
+            lock_again = f"mend them in {self.manifest_path.name} and lock again: pixi lock"
             raise InputError(
                 f"{len(refused)} {noun}{'s' if len(refused) > 1 else ''} can't be carried",
                 where=self.lock_path,
                 findings=[f"{environment.name}: {refusal}" for environment, refusal in refused],
-                hint=f"mend them in {self.manifest_path.name} and lock again: pixi lock",
+                hint="name another with --env" if empty else lock_again,
             )
 
     def _emptiness(self, locked: LockEnvironment) -> Refusal:
@@ -226,10 +223,10 @@ class Workspace:
         if PLATFORM not in locked.packages and any(locked.packages.values()):
             reason = f"is locked for {', '.join(locked.packages)}, not for {PLATFORM}"
             fix = f"add {PLATFORM} to the platforms in {self.manifest_path.name} and lock again"
-            return Refusal("platform", "the environment", reason, fix)
+            return Refusal("platform", WHOLE, reason, fix)
         filled = [one for one, other in self.lock.environments.items() if any(other.packages.values())]
         reason = f"has no packages; there are: {', '.join(filled) or 'none'}"
-        return Refusal("platform", "the environment", reason, "name another with --env")
+        return Refusal("empty", WHOLE, reason, "name another with --env")
 
     def _environment(
         self,
@@ -260,7 +257,9 @@ class Workspace:
             artifacts=tuple(sorted(artifacts, key=lambda one: one.kind)),
             refusals=(*(refusal for _, refusal in carried if refusal), *_clashes(artifacts)),
             virtual_packages=platform.virtual_packages,
-            least_cuda=_least_cuda(chosen),
+            least_cuda=_least_cuda(
+                chosen, cuda_of(platform.virtual_packages), required_cuda(self.manifest, name)
+            ),
             glibc=_newest_glibc(chosen),
         )
 
@@ -324,11 +323,10 @@ def _clashes(artifacts: Iterable[Artifact]) -> list[Refusal]:
     return found
 
 
-def _least_cuda(packages: Iterable[LockPackage]) -> str | None:
-    word = re.compile(r"__cuda\s*>=\s*(\d{1,4}(?:\.\d{1,4})?)")
-    asked = (word.match(line) for one in packages for line in one.depends)
-    versions = [match[1] for match in asked if match]
-    return max(versions, key=lambda text: [int(part) for part in text.split(".")], default=None)
+def _least_cuda(packages: Iterable[LockPackage], *stated: str | None) -> str | None:
+    asked = (re.match(r"__cuda\s*>=\s*(\d+(?:\.\d+)?)", line) for one in packages for line in one.depends)
+    versions = [*(match[1] for match in asked if match), *(version for version in stated if version)]
+    return max(versions, key=lambda text: [int(part) for part in re.findall(r"\d+", text)], default=None)
 
 
 def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:

@@ -26,6 +26,7 @@ from bundler.platforms import Candidate, choose_platform, pixis_choice, usable_p
 from bundler.work.carried import other_platforms
 from bundler.work.selection import open_workspace
 from bundler.work.unpack import UnpackOptions, check
+from bundler.work.update import place_for
 from bundler.workspace import EnvironmentLock, Workspace
 from tests.test_workspace import LOCK_7, MANIFEST
 
@@ -192,7 +193,7 @@ def test_a_gpu_host_is_told_of_another_platform_before_a_write(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bundler.host.facts.describe", lambda: HostFacts(driver_cuda=cuda, glibc="2.35"))
             patch.setattr("bundler.host.preflight.require", lambda *_: [])
-            check(bundle, tmp_path / "to", options)
+            check(bundle, place_for(bundle, tmp_path / "to"), options)
         assert [line.removeprefix("warning: ") for line in said] == lines
         assert not (tmp_path / "to").exists()
         data = bytearray((folder / "data-00001.tar.zst").read_bytes())

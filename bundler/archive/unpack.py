@@ -83,7 +83,7 @@ def unpack_bundle(
     if verify_first:
         from bundler.archive.verify import verify_bundle
 
-        verify_bundle(bundle, threads=workers, partial=partial, reporter=reporter)
+        verify_bundle(bundle, threads=workers, partial=partial, deep=True, reporter=reporter)
     with Target(destination) as target:
         try:
             survey.check_case(bundle.manifest, destination, tells_case)

@@ -99,6 +99,11 @@ class FileVolume:
                 raise DamagedError(f"{self.path.name} ends at byte {offset + done}", where=self.path)
             done += count
 
+    def forget(self, offset: int, size: int) -> None:
+        """Let the kernel drop a part that was read from its cache."""
+        with _open_files.lent(self) as file:
+            os.posix_fadvise(file, offset, size, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         """Close the file."""
         _open_files.close(self)

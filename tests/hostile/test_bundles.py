@@ -110,7 +110,7 @@ def test_hostile_bundles(
     bundle, canary = seen(workshop.bundle), seen(workshop.canary)
     ended: dict[str, Ended] = {}
     found: list[str] = []
-    ways = {"inspect": (), "verify": (), "unpack": ("out",)}
+    ways = {"inspect": (), "verify": ("--deep",), "unpack": ("out",)}
     for command, words in (ways | {"repair": ("--to", "mended")} if case.repair else ways).items():
         done = ended[command] = nursery.run(command, "bundle", *words, cwd=home)
         found += faults(command, done)
