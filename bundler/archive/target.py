@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bundler.archive import tar
 from bundler.common.digest import sha256_of
-from bundler.common.disk_trouble import DYING
+from bundler.common.disk_trouble import advice
 from bundler.common.durable import make_folder
 from bundler.common.units import size_text
 from bundler.errors import DestinationError, PreflightError
@@ -296,9 +296,8 @@ def refusal(problem: OSError, root: Path) -> PreflightError | DestinationError:
     return PreflightError(
         f"the destination can't be written to: {problem.strerror}",
         where=root,
-        hint=DYING
-        if problem.errno == errno.EIO
-        else "name a folder on a disk that is mounted read-write and that you may write to",
+        hint=advice(problem)
+        or "name a folder on a disk that is mounted read-write and that you may write to",
     )
 
 

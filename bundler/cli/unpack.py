@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Check bundle, host and destination, and stop there.")
 @click.option(
+    "--from",
+    "source",
+    metavar="INSTALLATION",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Take files of the same sha256 from there: cloned, else linked, else copied.",
+)
+@click.option(
     "--keep",
     type=click.IntRange(min=0),
     default=1,
@@ -60,7 +67,7 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
         options = UnpackOptions(reporter=reporter(), **words)
         way = f"{bundle.name} from {', '.join(map(str, bundle.folders))} to {destination}"
         if dry_run:
-            check(bundle, place_for(bundle, destination), options)
+            check(bundle, place_for(bundle, destination, options.source), options)
             click.echo(f"nothing stands in the way of {way}; nothing was written")
             return
         options.reporter.say(f"unpacking {way}")
