@@ -42,7 +42,7 @@ def open_server(
     :raises PreflightError: it can't listen there.
     """
     try:
-        server = ThreadingHTTPServer((address, port), partial(_Handler, files, set(), told))
+        server = ThreadingHTTPServer((address, port), partial(_Reading, files, set(), told))
     except OSError as problem:
         raise PreflightError(
             f"nothing can be shared at {address}:{port}: {problem.strerror}",
@@ -52,7 +52,7 @@ def open_server(
     return server
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Reading(BaseHTTPRequestHandler):
     """Answers one reader."""
 
     protocol_version = "HTTP/1.1"
