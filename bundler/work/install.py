@@ -30,7 +30,8 @@ def install_environments(
 ) -> Installation:
     """Install environments from the installation's own store, check them, and write the receipt.
 
-    While it runs the receipt doesn't name them, so that an interrupted install isn't taken for a whole one.
+    While it runs the receipt doesn't name those that aren't finished yet, so that an interrupted install
+    isn't taken for a whole one.
 
     :param names: environments, by name or alias.
     :returns: the installation with its new receipt.
@@ -39,6 +40,7 @@ def install_environments(
     :raises DestinationError: this user may not write there.
     """
     from bundler.install.choose import choose_installer
+    from bundler.install.native import NativeInstaller, is_finished
     from bundler.runtime.launchers import write_launchers
 
     refuse_planted(installation.root)
@@ -47,7 +49,13 @@ def install_environments(
     workspace = Workspace.load(installation.root, recorded)
     environments = list({one.name: one for one in map(workspace.environment, names)}.values())
     chosen = choose_installer(installer, root=installation.home, reporter=reporter)
-    _rewrite_receipt(installation, without={one.name for one in environments})
+    finished = {
+        one.name
+        for one in environments
+        # Only of its own work an installer knows that it will leave it as it is.
+        if chosen.name == NativeInstaller.name and is_finished(installation.root.absolute(), one)
+    }
+    _rewrite_receipt(installation, without={one.name for one in environments} - finished)
     chosen.install(installation.root, environments, Store.of(installation.root), reporter)
     done = [
         InstalledEnvironment(
