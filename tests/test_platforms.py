@@ -25,6 +25,7 @@ from bundler.manifest import Environment, Manifest, Writer
 from bundler.platforms import Candidate, choose_platform, pixis_choice, usable_platforms
 from bundler.work.carried import other_platforms
 from bundler.work.selection import open_workspace
+from bundler.work.serving import Choice, open_choice
 from bundler.work.unpack import UnpackOptions, check
 from bundler.work.update import place_for
 from bundler.workspace import EnvironmentLock, Workspace
@@ -199,3 +200,11 @@ def test_a_gpu_host_is_told_of_another_platform_before_a_write(
         data = bytearray((folder / "data-00001.tar.zst").read_bytes())
         (folder / "data-00001.tar.zst").write_bytes(data[:-1])
         assert list(other_platforms(bundle, HostFacts(driver_cuda="13.0"))) == []
+
+
+@pytest.mark.parametrize(("cuda", "seen"), [("12.8", "12"), ("13.0", "13")])
+def test_doctor_judges_the_platform_of_the_described_host(both: Path, cuda: str, seen: str) -> None:
+    facts = HostFacts(hostname="h", driver="580.1", driver_cuda=cuda, glibc="2.35")
+    choice = Choice(start=both, model="GLM-4.7", dry_run=True)
+    opened = open_choice(choice, facts)
+    assert opened.launch.target.software.stack.cuda == seen

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bundler.archive.layout import Frame
     from bundler.archive.trust import Trust
+    from bundler.archive.volume_reader import VolumeReader
     from bundler.manifest import Manifest, Volume
     from bundler.provenance import Provenance
 
@@ -38,7 +39,7 @@ class Bundle:
         data: bytes,
         listed: bytes,
         folders: Sequence[Path],
-        volumes: Mapping[str, FileVolume],
+        volumes: Mapping[str, VolumeReader],
         provenance: Provenance,
     ) -> None:
         """Hold the parts; :meth:`open` finds them on disks.
@@ -54,7 +55,7 @@ class Bundle:
         self.sums_data = listed
         self.sums = sums.parse(listed, folders[0] / sums.SUMS)
         self.folders = tuple(folders)
-        self.volumes = dict(volumes)
+        self.volumes: dict[str, VolumeReader] = dict(volumes)
         self.provenance = provenance
         self.layout = Layout(manifest)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
+from bundler.errors import MissingVolumeError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bundler.archive.target import Target
@@ -14,21 +17,27 @@ if TYPE_CHECKING:
     from bundler.installation import Installation
     from bundler.manifest import Entry, Manifest
 
+_SHOWN = 10
+
 
 class Donor:
-    """An installation that gives its files."""
+    """Installations that give their files."""
 
-    def __init__(self, installation: Installation) -> None:
-        """Know its files by what its receipt says of them."""
-        self._root = installation.root
-        self._files = {(file.sha256, file.size): file for file in installation.receipt.files}
+    def __init__(self, *installations: Installation) -> None:
+        """Know their files by what the receipts say of them; of one content the first one's is taken."""
+        self._files = {
+            (file.sha256, file.size): (one.root, file)
+            for one in reversed(installations)
+            for file in one.receipt.files
+        }
 
     def find(self, entry: Entry) -> Path | None:
-        """Return where it has an entry's content, in a file that nobody changed since it was unpacked."""
-        seen = self._files.get((entry.sha256, entry.size)) if entry.kind == "file" else None
-        if seen is None:
+        """Return where an entry's content is, in a file that nobody changed since it was unpacked."""
+        known = self._files.get((entry.sha256, entry.size)) if entry.kind == "file" else None
+        if known is None:
             return None
-        path = self._root / seen.path
+        root, seen = known
+        path = root / seen.path
         try:
             status = path.lstat()
         except OSError:
@@ -37,8 +46,24 @@ class Donor:
         return path if same and stat.S_ISREG(status.st_mode) else None
 
     def lacks(self, manifest: Manifest) -> tuple[Entry, ...]:
-        """Return the entries of a manifest whose content it can't give."""
+        """Return the entries of a manifest whose content isn't there."""
         return tuple(entry for entry in manifest.tree if self.find(entry) is None)
+
+
+def refuse_lacking(manifest: Manifest, lacking: Sequence[Entry], where: object) -> None:
+    """Refuse a delta of whose base something isn't here.
+
+    :param lacking: the files that the stream doesn't carry, and nobody has.
+    :raises MissingVolumeError: there are any.
+    """
+    if lacking and manifest.base is not None:
+        more = [f"and {len(lacking) - _SHOWN} more"] if len(lacking) > _SHOWN else []
+        raise MissingVolumeError(
+            f"{manifest.name} is a delta: {len(lacking)} files of its base {manifest.base.name} aren't here",
+            where=where,
+            findings=[*(entry.path for entry in lacking[:_SHOWN]), *more],
+            hint=f"unpack {manifest.base.name} there first, or name an installation that has it: --from DEST",
+        )
 
 
 def take_over(

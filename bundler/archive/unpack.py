@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bundler.archive import frames, survey
 from bundler.archive.batches import Batches
 from bundler.archive.damage import Damage, refuse_damage, refuse_waiting
-from bundler.archive.donor import take_over
+from bundler.archive.donor import refuse_lacking, take_over
 from bundler.archive.target import Target, full, refusal, tells_case
 from bundler.archive.unpack_state import UnpackState
 from bundler.archive.volume_check import check_volumes
@@ -123,6 +123,11 @@ class _Unpack:
         """Unpack what isn't there yet."""
         found = survey.survey(self._bundle, self._target, self._state, self._threads, reporter)
         survey.refuse_conflicts(found.conflicts, self._target.root)
+        held = (
+            (number, entry) for number, entry in enumerate(self._bundle.manifest.tree) if entry.offset < 0
+        )
+        lacking = [entry for number, entry in held if number not in found.kept]
+        refuse_lacking(self._bundle.manifest, lacking, self._target.root)
         needed = self._state.prepare(found.kept)
         missing = self._state.bytes_missing()
         if missing > (free := self._target.free()):

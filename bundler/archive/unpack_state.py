@@ -72,6 +72,7 @@ class UnpackState:
         return (
             number not in self.placed
             and entry.size > 0
+            and entry.offset >= 0
             and all(self.durable[frame] for frame in self._bundle.layout.of_file(number))
             and self._target.partial_status(entry) is None
         )

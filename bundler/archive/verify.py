@@ -160,7 +160,7 @@ def _check_frames(bundle: Bundle, threads: int, reporter: Reporter) -> tuple[int
             meter.advance(frame.stored)
     numbers = {frame.number for frame in here}
     files = sum(
-        entry.kind == "file" and numbers.issuperset(bundle.layout.of_file(number))
+        entry.kind == "file" and entry.offset >= 0 and numbers.issuperset(bundle.layout.of_file(number))
         for number, entry in enumerate(bundle.manifest.tree)
     )
     return files, size, findings

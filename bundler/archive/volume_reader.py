@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bundler.common.disk_trouble import DYING
 from bundler.common.durable import open_plain
@@ -60,6 +60,26 @@ class _OpenFiles:
 
 
 _open_files = _OpenFiles()
+
+
+class VolumeReader(Protocol):
+    """What a bundle's bytes are read from."""
+
+    @property
+    def path(self) -> object:
+        """Where it is, for messages."""
+
+    def size(self) -> int:
+        """Return how many bytes there are."""
+
+    def read_at(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer from an offset."""
+
+    def forget(self, offset: int, size: int) -> None:
+        """Let a part that was read go out of caches."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class FileVolume:

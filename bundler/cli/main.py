@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Bundle": {
         "sign": "bundler.cli.sign",
         "copy": "bundler.cli.copy",
+        "share": "bundler.cli.share",
         "verify": "bundler.cli.verify",
         "repair": "bundler.cli.repair",
         "inspect": "bundler.cli.inspect",

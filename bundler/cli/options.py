@@ -103,7 +103,7 @@ def choice_options(command: Command) -> Command:
     command = platform_option(target_option(command))
     for option in (
         click.option(
-            "--allow-unhashed", is_flag=True, help="Carry wheels whose content the lock doesn't fix, too."
+            "--allow-unhashed", is_flag=True, help="Carry packages whose content the lock doesn't fix, too."
         ),
         click.option(
             "--model",

@@ -85,6 +85,12 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
             help="A pixi to carry where the workspace's environment 'bundler' has none.",
         ),
+        click.option(
+            "--since",
+            metavar="BASE",
+            type=click.Path(path_type=Path, exists=True),
+            help="A delta: carry what this bundle, manifest.json or installation lacks.",
+        ),
         click.option("--dry-run", is_flag=True, help="Plan, and stop there."),
     ]
     for option in reversed(options):

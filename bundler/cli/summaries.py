@@ -10,6 +10,7 @@ SUMMARIES: dict[str, str] = {
     "clean": "Free what of .pkg-cache and the weights nothing here names.",
     "sign": "Sign a finished bundle with an OpenSSH key.",
     "copy": "Copy a finished bundle onto disks, and read it back from them.",
+    "share": "Share a bundle with other hosts by HTTP.",
     "verify": "Check every byte of a bundle or of an installation.",
     "repair": "Mend a damaged bundle by its parity volumes.",
     "inspect": "Say what a bundle or an installation holds and needs.",

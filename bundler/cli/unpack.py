@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,12 @@ import click
 
 from bundler.cli.options import installer_option, launch_option, threads_option
 from bundler.cli.trust import trust_options
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bundler.archive.bundle import Bundle
     from bundler.archive.trust import Trust
     from bundler.installation import Installation
 
@@ -28,6 +33,13 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Check bundle, host and destination, and stop there.")
 @click.option(
+    "--from",
+    "source",
+    metavar="INSTALLATION",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Take files of the same sha256 from there: cloned, else linked, else copied.",
+)
+@click.option(
     "--keep",
     type=click.IntRange(min=0),
     default=1,
@@ -41,31 +53,53 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
     """Check, unpack and install a bundle.
 
     BUNDLE is the folder with manifest.json, or a disk with such a folder; several disks hold one bundle
-    together. DEST is where it goes, and comes last. Without BUNDLE, the one that is here or in ./bundles;
-    without DEST, $BUNDLER_HOME, else NAME-installed, but not on the disk that the bundle came on.
-    Interrupted, the same command goes on where it stopped.
+    together; or an address that bundler share printed. DEST is where it goes, and comes last. Without BUNDLE,
+    the one that is here or in ./bundles; without DEST, $BUNDLER_HOME, else NAME-installed, but not on the
+    disk that the bundle came on. Interrupted, the same command goes on where it stopped.
 
     Where DEST is an installation with other files of these names, it is updated: the new generation is made
     beside the one that counts, takes over what is equal, and counts once it is whole.
     """
-    from bundler.archive.bundle import Bundle
+    from bundler.archive.http_bundle import address_of
     from bundler.cli.progress import reporter
-    from bundler.work.places import default_destination, sort_places
+    from bundler.work.places import default_destination
     from bundler.work.unpack import UnpackOptions, check, unpack
     from bundler.work.update import place_for
 
-    folders, destination = sort_places(places)
-    with Bundle.open(folders, trust) as bundle:
+    with _opened(places, trust) as (bundle, destination):
         destination = destination or default_destination(bundle)
         options = UnpackOptions(reporter=reporter(), **words)
-        way = f"{bundle.name} from {', '.join(map(str, bundle.folders))} to {destination}"
+        where = address_of(places[0]) if places else None
+        way = f"{bundle.name} from {where or ', '.join(map(str, bundle.folders))} to {destination}"
         if dry_run:
-            check(bundle, place_for(bundle, destination), options)
+            check(bundle, place_for(bundle, destination, options.source), options)
             click.echo(f"nothing stands in the way of {way}; nothing was written")
             return
         options.reporter.say(f"unpacking {way}")
         installation = unpack(bundle, destination, options)
     _report(installation)
+
+
+@contextmanager
+def _opened(places: tuple[Path, ...], trust: Trust) -> Iterator[tuple[Bundle, Path | None]]:
+    """Open the bundle that the words mean, on disks or shared by another host.
+
+    :raises UsageError: a shared one, and not one destination.
+    """
+    from bundler.archive.bundle import Bundle
+    from bundler.archive.http_bundle import address_of, open_shared
+    from bundler.work.places import sort_places
+
+    address = address_of(places[0]) if places else None
+    if address is None:
+        folders, destination = sort_places(places)
+        with Bundle.open(folders, trust) as bundle:
+            yield bundle, destination
+        return
+    if len(places) != 2:
+        raise UsageError("say where it goes", hint=f"bundler unpack {address} DEST --sha256 DIGEST")
+    with open_shared(address, trust) as bundle:
+        yield bundle, places[1]
 
 
 def _report(installation: Installation) -> None:

@@ -16,7 +16,7 @@ EVERYWHERE = re.compile(
     r"|X11|Xext|Xrender|ICE|SM|GL|gobject-2\.0|gthread-2\.0|glib-2\.0))\.so(?:\.|\Z)"
 )
 """What every Linux host is taken to have: what wheels may rely on (PEP 600), and glibc's own."""
-DRIVERS = re.compile(r"lib(?:cuda|nvidia\S*)\.so")
+DRIVERS = re.compile(r"lib(?:cuda|nvcuvid|nvidia\S*)\.so")
 """What comes with the NVIDIA driver."""
 
 

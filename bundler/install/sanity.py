@@ -130,7 +130,7 @@ def _refuse_host_libraries(prefix: Path, loaded: str) -> None:
                 f"{path.relative_to(prefix.resolve())} is linked with {name}" for name, path in found.items()
             ],
             where=prefix,
-            hint=f"lock the package that brings {names}: another host may lack it",
+            hint=f"lock the package that brings {names}; where the target surely has it: pack --no-rehearse",
         )
 
 

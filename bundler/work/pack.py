@@ -53,6 +53,8 @@ class PackOptions:
     allow_launch: tuple[str, ...] = ()
     """Names that the models' launches may set though they aren't on the lists."""
     pixi: Path | None = None
+    since: Path | None = None
+    """A bundle, a manifest or an installation: what it has isn't carried again."""
     reporter: Reporter
 
 
@@ -201,8 +203,12 @@ def _recipe(
 ) -> Recipe:
     """Put together what decides the bundle's bytes."""
     from bundler.archive.recipe import Recipe
+    from bundler.work.base import known_by_digest, read_base
 
     members = _members(selection, models)
+    base = read_base(options.since) if options.since else None
+    if base is not None:
+        members = [*known_by_digest(members, base, options.reporter)]
     runtime, companions = _runtime(selection, members, options, scratch)
     head = Manifest(
         name=name,
@@ -212,7 +218,10 @@ def _recipe(
         models=tuple(model.entry for model in models),
         rehearsal=rehearsal,
         runtime=runtime,
+        requires=("delta",) if base else (),
+        base=base.named if base else None,
     )
+    told = notes(models)
     return Recipe(
         head=head,
         members=members,
@@ -220,7 +229,8 @@ def _recipe(
         level=options.level,
         volume_size=options.volume_size,
         parity=options.parity,
-        notes=tuple(notes(models)),
+        notes=(*told, *base.notes()) if base else tuple(told),
+        base=base.contents if base else frozenset(),
     )
 
 

@@ -37,6 +37,8 @@ class UnpackOptions:
     prune_store: bool = False
     allow_launch: tuple[str, ...] = ()
     """Names that the models' launches may set though they aren't on the lists."""
+    source: Path | None = None
+    """An installation whose files are taken over where they are the bundle's."""
     keep: int = 1
     """Older generations that stay after an update."""
     reporter: Reporter
@@ -49,9 +51,11 @@ def check(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
     """
     from bundler.archive import survey
     from bundler.archive.volume_check import check_volumes
+    from bundler.work.update import check_base
 
     # What is wrong with bundle and place comes first: the preflight tries the destination by writing to it.
     survey.check_place(bundle, place.root)
+    check_base(bundle, place)
     _allowed(bundle, options)
     check_volumes(bundle, partial=options.partial)
     if options.preflight:
@@ -69,7 +73,7 @@ def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Install
     from bundler.work import update
     from bundler.work.carry import carry_on
 
-    place = update.place_for(bundle, destination)
+    place = update.place_for(bundle, destination, options.source)
     check(bundle, place, options)
     update.begin(place, options.reporter)
     unpacked = unpack_bundle(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler import generations
-from bundler.archive.donor import Donor
+from bundler.archive.donor import Donor, refuse_lacking
 from bundler.archive.journal import Journal
 from bundler.archive.unpack_state import UnpackRecord
 from bundler.common.durable import holds_file
@@ -41,33 +41,49 @@ class Place:
     """The folder of the generation."""
     old: Installation | None = None
     """The generation before, where this is an update."""
+    sources: tuple[Installation, ...] = ()
+    """Installations that have files of the bundle: the one that is updated or added to, and one that was
+    named."""
 
     @property
     def donor(self) -> Donor | None:
-        """What gives the files that an update doesn't change."""
-        return Donor(self.old) if self.old else None
+        """What gives files, so that they needn't be unpacked."""
+        return Donor(*self.sources) if self.sources else None
 
 
-def place_for(bundle: Bundle, destination: Path) -> Place:
+def place_for(bundle: Bundle, destination: Path, source: Path | None = None) -> Place:
     """Say where a bundle goes: a new folder, the generation that counts, or a new generation.
 
     It is an update where the installation there has other files of the bundle's names.
 
-    :raises InputError: what is there can't be read.
+    :param source: an installation that has files of the bundle, too.
+    :raises InputError: what is there can't be read, or the source is no installation.
     """
     home = destination.absolute()
+    named = (Installation(source.absolute()),) if source else ()
     if not holds_file(home, RECEIPT):
-        return Place(home, home)
+        return Place(home, home, sources=named)
     old = Installation(home)
     there = old.entries
     if not any(differs(entry, there.get(entry.path)) for entry in bundle.manifest.tree):
-        return Place(home, old.root)
+        return Place(home, old.root, sources=(old, *named))
     whole = generations.read(home).whole
     unfinished = [number for number in generations.further(home) if number not in whole]
-    for number in unfinished:
-        if _subject(root_of(home, number)) == bundle.manifest_sha256:
-            return Place(home, root_of(home, number), old)
-    return Place(home, root_of(home, max([FIRST, *whole, *unfinished]) + 1), old)
+    begun = [number for number in unfinished if _subject(root_of(home, number)) == bundle.manifest_sha256]
+    number = begun[0] if begun else max([FIRST, *whole, *unfinished]) + 1
+    return Place(home, root_of(home, number), old, (old, *named))
+
+
+def check_base(bundle: Bundle, place: Place) -> None:
+    """Refuse a delta whose base isn't here, before anything is written.
+
+    :raises MissingVolumeError: naming what lacks.
+    """
+    held = [entry for entry in bundle.manifest.tree if entry.offset < 0]
+    if held:
+        donor = place.donor
+        lacking = [entry for entry in held if donor is None or donor.find(entry) is None]
+        refuse_lacking(bundle.manifest, lacking, place.home)
 
 
 def _subject(root: Path) -> str | None:

@@ -152,3 +152,58 @@ def test_killed_at_any_moment_it_is_one_of_the_two(
         assert run_bundler("verify", "--deep", home).returncode == 0, f"seed {seed}, kill {number}"
         assert {one.name for one in found.receipt.environments} == {"default"}, f"seed {seed}, kill {number}"
         assert imports(home).startswith(f"{found.root}/.pixi/")
+
+
+def test_a_delta_makes_what_the_whole_makes(
+    bundler: Bundler, packed: Path, newer: Path, installed: Path, tmp_path: Path
+) -> None:
+    """It holds what changed; unpacked where its base is, each byte is the whole bundle's."""
+    made = newer.parents[1]
+    words = ("-C", made / "workspace", "--env", "default", "--model", made / "tiny-glm4-moe", "--no-rehearse")
+    done = bundler("pack", *words, "-o", tmp_path, "--name", "delta", "--since", packed)
+    assert done.returncode == 0, done.stderr
+    delta = tmp_path / "delta"
+    size, whole = (sum(path.stat().st_size for path in one.glob("data-*")) for one in (delta, newer))
+    assert size < whole / 2
+    assert "A delta: the files that it doesn't hold are those of" in (delta / "README.txt").read_text()
+    assert bundler("verify", delta).returncode == 0 and bundler("verify", "--deep", delta).returncode == 0
+
+    alone = bundler("unpack", delta, tmp_path / "alone", *NATIVE)
+    assert alone.returncode == 6 and "of its base tiny-glm4-moe-demo aren't here" in alone.stderr
+    assert not (tmp_path / "alone").exists()
+
+    assert bundler("unpack", delta, installed, *NATIVE).returncode == 0
+    assert bundler("unpack", newer, tmp_path / "whole", *NATIVE).returncode == 0
+    updated, fresh = Installation(installed), Installation(tmp_path / "whole")
+    assert {path: entry.sha256 for path, entry in updated.entries.items()} == {
+        path: entry.sha256 for path, entry in fresh.entries.items()
+    }
+    assert bundler("verify", "--deep", installed).returncode == 0
+    for path, entry in fresh.entries.items():
+        if entry.kind == "file":
+            assert (updated.root / path).read_bytes() == (fresh.root / path).read_bytes()
+
+    beside = bundler("unpack", delta, tmp_path / "beside", *NATIVE, "--from", installed)
+    assert beside.returncode == 0, beside.stderr
+    assert bundler("verify", "--deep", tmp_path / "beside").returncode == 0
+
+
+def test_deltas_are_a_chain(bundler: Bundler, packed: Path, installed: Path, tmp_path: Path) -> None:
+    """A delta is a base as well, as its manifest names all files. With one left out the next is refused."""
+    model = shutil.copytree(packed.parents[1] / "tiny-glm4-moe", tmp_path / "tiny-glm4-moe")
+    base = packed / "manifest.json"
+    for number in (1, 2):
+        (model / f"note{number}.txt").write_text(f"note {number}")
+        done = bundler("pack", "--model", model, "-o", tmp_path, "--name", f"delta{number}", "--since", base)
+        assert done.returncode == 0, done.stderr
+        base = tmp_path / f"delta{number}"
+    refused = bundler("unpack", tmp_path / "delta2", installed, *NATIVE)
+    assert refused.returncode == 6 and "note1.txt" in refused.stderr
+    for number in (1, 2):
+        assert bundler("unpack", tmp_path / f"delta{number}", installed, *NATIVE).returncode == 0
+    found = Installation(installed)
+    assert [(found.root / f"weights/tiny-glm4-moe/note{n}.txt").read_text() for n in (1, 2)] == [
+        "note 1",
+        "note 2",
+    ]
+    assert bundler("verify", "--deep", installed).returncode == 0
