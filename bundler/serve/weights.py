@@ -81,8 +81,12 @@ def check_folder(folder: Path) -> Iterator[Finding]:
     missing = [name for name in indexed_shards(folder) if not (folder / name).is_file()]
     bad = {path.name: problem for path in shards if (problem := _header_problem(path))}
     bad |= dict.fromkeys(missing, "not there")
+    bad |= {path.name: "a link that leads nowhere" for path in folder.iterdir() if not path.exists()}
     for name, problem in sorted(bad.items()):
-        yield fail("weights", name, problem, "whole", "fetch it again")
+        fix = "copy it here again, from where it is whole"
+        if (folder / name).is_symlink():
+            fix = "copy the folder again from where it is whole, with the files in place of links: cp -rL"
+        yield fail("weights", name, problem, "whole", fix)
     if not shards and not bad:
         yield warn("weights", "files", "no *.safetensors", "weights", f"is this the model? {folder}")
     elif not bad:

@@ -415,7 +415,12 @@ def test_folder_without_receipt(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(safetensors())
     assert worst(list(check_folder(tmp_path))) == "good"
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"w": "b.safetensors"}}')
-    assert _named(list(check_folder(tmp_path)), "b.safetensors").seen == "not there"
+    found = _named(list(check_folder(tmp_path)), "b.safetensors")
+    assert found.seen == "not there" and "copy it here again" in found.fix
+    # A snapshot of Hugging Face's cache that was copied without its blobs: a fetch doesn't mend that.
+    (tmp_path / "tokenizer.json").symlink_to("../../blobs/0123")
+    found = _named(list(check_folder(tmp_path)), "tokenizer.json")
+    assert found.seen == "a link that leads nowhere" and "cp -rL" in found.fix
 
 
 def _named(findings: Iterable[Finding], name: str) -> Finding:

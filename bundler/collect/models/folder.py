@@ -87,6 +87,9 @@ class FolderSource:
         )
 
 
+NOWHERE = "a link that leads nowhere"
+
+
 def scan(root: Path, selection: FileSelection) -> tuple[ListedFile, ...]:
     """Return the files below a folder that are wanted, by path.
 
@@ -100,11 +103,13 @@ def scan(root: Path, selection: FileSelection) -> tuple[ListedFile, ...]:
     )
     findings = [f"{path}: {what}" for path, what in found if is_wanted(path, selection)]
     if findings:
+        hint = "copy it with the files in place of links (`cp -rL FOLDER ELSEWHERE`)"
+        if all(finding.endswith(NOWHERE) for finding in findings):
+            hint = "what they lead to wasn't copied along: copy the folder again from where it is whole, `cp -rL`"
         raise DamagedError(
             "the model folder holds what can't be carried",
             where=root,
-            hint="copy it with the files in place of links (`cp -rL FOLDER ELSEWHERE`), "
-            "or exclude them in the manifest's files.exclude",
+            hint=f"{hint}, or exclude them in the manifest's files.exclude",
             findings=findings[:20],
         )
     return tuple(files)
@@ -121,7 +126,7 @@ def _walk(
         try:
             target = place.resolve(strict=True)
         except (OSError, RuntimeError):
-            findings.append((path, "a link that leads nowhere"))
+            findings.append((path, NOWHERE))
             continue
         if entry.is_symlink() and not target.is_relative_to(top):
             findings.append((path, f"a link out of the folder, to {place.readlink()}"))

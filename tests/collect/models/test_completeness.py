@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler.collect.models.folder import FolderSource
+from bundler.collect.models.folder import FolderSource, scan
 from bundler.collect.models.source import carry
 from bundler.collect.models.specs import find_spec, load_spec, manifest_folders, open_model
 from bundler.errors import DamagedError, InputError
@@ -244,3 +244,11 @@ def test_what_is_no_such_model_is_called_what_it_is(name: str, said: str, tmp_pa
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / name).write_text("{}")
     assert said in findings(tmp_path / "m")
+
+
+def test_a_snapshot_copied_without_its_blobs_says_how_to_copy_it(tmp_path: Path) -> None:
+    """Here no link has anything behind it, so copying this folder once more wouldn't help."""
+    (tmp_path / "config.json").symlink_to("../../blobs/0123")
+    with pytest.raises(DamagedError) as refused:
+        scan(tmp_path, FileSelection())
+    assert "copy the folder again from where it is whole, `cp -rL`" in str(refused.value.hint)
