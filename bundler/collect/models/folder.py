@@ -105,7 +105,7 @@ def scan(root: Path, selection: FileSelection) -> tuple[ListedFile, ...]:
     if findings:
         hint = "copy it with the files in place of links (`cp -rL FOLDER ELSEWHERE`)"
         if all(finding.endswith(NOWHERE) for finding in findings):
-            hint = "what they lead to wasn't copied along: copy the folder again from where it is whole, `cp -rL`"
+            hint = "copy the folder again from where it is whole, `cp -rL`: what they lead to isn't here"
         raise DamagedError(
             "the model folder holds what can't be carried",
             where=root,
