@@ -28,6 +28,7 @@ def fetch_command(
     environments: Sequence[str],
     models: Sequence[str],
     allow_unhashed: bool,
+    all_files: bool,
     platform: str | None,
     target: Path | None,
     jobs: int,
@@ -40,7 +41,13 @@ def fetch_command(
 
     say(f"workspace: {workspace.absolute()}")
     selection = select(
-        workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform, target=target
+        workspace,
+        environments,
+        models,
+        allow_unhashed=allow_unhashed,
+        all_files=all_files,
+        platform=platform,
+        target=target,
     )
     artifacts = [artifact for one in selection.fetched for artifact in one.artifacts]
     shown = reporter()

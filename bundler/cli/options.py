@@ -106,6 +106,9 @@ def choice_options(command: Command) -> Command:
             "--allow-unhashed", is_flag=True, help="Carry packages whose content the lock doesn't fix, too."
         ),
         click.option(
+            "--all-files", is_flag=True, help="Carry a model's weights, too, that the server doesn't load."
+        ),
+        click.option(
             "--model",
             "models",
             multiple=True,

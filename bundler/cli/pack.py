@@ -132,7 +132,7 @@ def pack_command(
     if key is not None:
         check_key(key)
     names, models = words.pop("environments"), words.pop("models")
-    allowed = {word: words.pop(word) for word in ("allow_unhashed", "allow_pickle", "platform")}
+    allowed = {word: words.pop(word) for word in ("allow_unhashed", "allow_pickle", "all_files", "platform")}
     selection = select(workspace, names, models, target=target, **allowed)
     options = PackOptions(reporter=reporter(), **words)
     folders = bundle_folders(selection, options)

@@ -27,6 +27,7 @@ def plan_command(
     environments: Sequence[str],
     models: Sequence[str],
     allow_unhashed: bool,
+    all_files: bool,
     platform: str | None,
     target: Path | None,
     offline: bool,
@@ -41,7 +42,13 @@ def plan_command(
     from bundler.workspace import PACKED
 
     selection = select(
-        workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform, target=target
+        workspace,
+        environments,
+        models,
+        allow_unhashed=allow_unhashed,
+        all_files=all_files,
+        platform=platform,
+        target=target,
     )
     listings, failed = [], []
     for source in selection.models:

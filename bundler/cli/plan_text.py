@@ -30,6 +30,7 @@ def plan_text(plan: Plan, *, every: bool = False) -> str:
         + (", straight into the bundle" if one.missing and one.streamed else "")
         for one in plan.models
     ]
+    lines += [f"  {one.left_out}" for one in plan.models if one.left_out]
     lines += ["", *_totals(plan)]
     lines = [short for line in lines for short in _wrapped(line)]
     if every:

@@ -82,6 +82,8 @@ class PlannedModel(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes to download."""
     streamed: bool = False
     """Whether they go straight into the bundle, and take no room of their own."""
+    left_out: str = ""
+    """What of it isn't carried, as the server doesn't load it, with the bytes; empty: nothing."""
 
 
 class ModelListing(PlannedModel, frozen=True, kw_only=True):

@@ -109,6 +109,7 @@ def _listed(source: ModelSource, weights: Path) -> ModelListing:
         missing=sum(file.size for file in source.missing(weights)),
         place=weights,
         revision=listing.revision,
+        left_out=listing.left_out_text,
         advice=tuple(needs_text(source.spec, estimate(source))),
     )
 

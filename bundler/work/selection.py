@@ -69,6 +69,7 @@ def select(
     *,
     allow_unhashed: bool = False,
     allow_pickle: bool = False,
+    all_files: bool = False,
     platform: str | None = None,
     target: Path | None = None,
 ) -> Selection:
@@ -77,6 +78,7 @@ def select(
     :param root: the workspace's folder.
     :param names: names or aliases of environments.
     :param models: names, manifests, folders or hubs' addresses.
+    :param all_files: carry weights, too, that the server doesn't load.
     :param platform: the lock's platform to carry, where a GPU host fits several.
     :param target: the description of a host, whose driver decides where no platform is named.
     :raises InputError: no such thing, or it can't be carried.
@@ -89,7 +91,8 @@ def select(
         fetched = chosen_environments(workspace, names, models, allow_unhashed=allow_unhashed)
         wanted = {workspace.environment(name).name for name in names}
     carried = tuple(one for one in fetched if one.name != OWN_ENVIRONMENT or one.name in wanted)
-    sources = tuple(opened_models(models, root, allow_pickle=allow_pickle))
+    opened = opened_models(models, root, allow_pickle=allow_pickle)
+    sources = tuple(one.with_all_files() if all_files else one for one in opened)
     called = [source.spec.name for source in sources]
     for name in called:
         if called.count(name) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -192,3 +193,24 @@ def test_a_name_that_no_bundle_can_have_is_refused_first(
     done = bundler("pack", "--model", tiny_model, "--name", name)
     said(done, 2, "can't be called")
     assert done.stdout == "" and not list(tmp_path.iterdir())
+
+
+def test_what_the_server_does_not_load_is_named_and_carried_only_if_wanted(
+    bundler: Bundler, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "original").mkdir()
+    (model / "original" / "consolidated.00.pth").write_bytes(bytes(3_000_000))
+    shown = bundler("plan", "--model", model)
+    assert "original/consolidated.00.pth (3.0 MB; --all-files" in " ".join(shown.stdout.split())
+    sizes = {}
+    for words in ((), ("--all-files",)):
+        done = bundler("plan", "--model", model, "--json", *words)
+        (one,) = json.loads(done.stdout)["models"]
+        sizes[words] = (one["size"], bool(one["left_out"]))
+    (small, named), (whole, rest) = sizes.values()
+    assert (whole - small, named, rest) == (3_000_000, True, False)
+    done = bundler("pack", "--model", model, "-o", tmp_path / "out", "--all-files")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "out" / "model" / "manifest.json").read_text())
+    assert any(path.endswith("original/consolidated.00.pth") for path, *_ in manifest["tree"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
@@ -32,6 +32,7 @@ class FolderSource:
     spec: ModelSpec
     folder: Path
     allow_pickle: bool = False
+    all_files: bool = False
     origin: str = field(default="folder", init=False)
     mend: ClassVar[str] = MEND
 
@@ -60,7 +61,12 @@ class FolderSource:
             self.spec.files,
             where=self.folder,
             allow_pickle=self.allow_pickle,
+            all_files=self.all_files,
         )
+
+    def with_all_files(self) -> FolderSource:
+        """Return the source with the weights, too, that the server doesn't load."""
+        return replace(self, all_files=True)
 
     def missing(self, weights: Path) -> list[ListedFile]:
         """Return nothing: the files are where they are."""
@@ -70,8 +76,8 @@ class FolderSource:
         self, weights: Path, *, reporter: Reporter = SILENT, jobs: int = JOBS, rehash: bool = False
     ) -> Path:
         """Return the folder; nothing is copied."""
-        if left_out := self.listing.left_out:
-            reporter.say(f"left out, as the server doesn't load them: {', '.join(left_out)}")
+        if self.listing.left_out:
+            reporter.say(self.listing.left_out_text)
         return self.folder
 
     def members(self, weights: Path) -> dict[str, tuple[Source, str | None]]:

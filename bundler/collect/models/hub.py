@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -53,6 +53,7 @@ class HubModel:
     place: HubSource
     allow_pickle: bool = False
     patience: Patience = HUB_PATIENCE
+    all_files: bool = False
     mend: ClassVar[str] = (
         "these are the publisher's own files, and fetching them again mends nothing: "
         "name another revision, or take the model's other hub"
@@ -78,7 +79,17 @@ class HubModel:
             if (other := self._other_hub()) is not None:
                 problem.hint = f"the manifest names another hub too: --model {other}; {problem.hint}"
             raise
-        return select(every, self.spec.files, where=self.origin, allow_pickle=self.allow_pickle)
+        return select(
+            every,
+            self.spec.files,
+            where=self.origin,
+            allow_pickle=self.allow_pickle,
+            all_files=self.all_files,
+        )
+
+    def with_all_files(self) -> HubModel:
+        """Return the source with the weights, too, that the server doesn't load."""
+        return replace(self, all_files=True)
 
     def _other_hub(self) -> str | None:
         """Return the words of the manifest's other hub, or ``None``."""
@@ -120,7 +131,7 @@ class HubModel:
         """
         listing = self.listing
         if listing.left_out:
-            reporter.say(f"left out, as the server doesn't load them: {', '.join(listing.left_out)}")
+            reporter.say(listing.left_out_text)
         if listing.revision is None or not re.fullmatch(r"[0-9a-f]{40}", listing.revision):
             reporter.say(
                 f"{self.origin}: the hub doesn't tell which commit {listing.revision} is; "

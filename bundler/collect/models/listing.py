@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bundler.common.units import size_text
 from bundler.errors import DamagedError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from bundler.model import FileSelection
 
@@ -36,6 +37,9 @@ NEVER = (
 SPARE = (
     "consolidated*.safetensors",
     "consolidated*.safetensors.index.json",
+    "*.fp16.safetensors",
+    "*.fp32.safetensors",
+    "*.safetensors.index.fp16.json",
     "original/*",
     "metal/*",
     "onnx/*",
@@ -71,8 +75,17 @@ class Listing:
     """By path."""
     revision: str | None = None
     """The commit that the files belong to; ``None`` for a folder that doesn't tell."""
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[ListedFile, ...] = ()
     """Weights that the server doesn't load, as safetensors files are there."""
+
+    @property
+    def left_out_text(self) -> str:
+        """Say what was left out; empty where nothing was."""
+        if not self.left_out:
+            return ""
+        names = ", ".join(file.path for file in self.left_out)
+        size = size_text(sum(file.size for file in self.left_out))
+        return f"left out, as the server doesn't load them: {names} ({size}; --all-files carries them)"
 
     @property
     def size(self) -> int:
@@ -85,7 +98,12 @@ class Listing:
 
 
 def select(
-    listing: Listing, selection: FileSelection, *, where: object, allow_pickle: bool = False
+    listing: Listing,
+    selection: FileSelection,
+    *,
+    where: object,
+    allow_pickle: bool = False,
+    all_files: bool = False,
 ) -> Listing:
     """Return a listing with the files that the manifest wants.
 
@@ -93,23 +111,14 @@ def select(
     the publisher's own formats of the same weights, unless ``files.include`` names what is wanted.
 
     :param where: the source, for messages.
+    :param all_files: whether nothing of that is left out.
     :raises InputError: nothing is left.
     :raises DamagedError: naming each path that would leave the model's folder or that two systems read
         differently.
     """
     wanted = [file for file in listing.files if is_wanted(file.path, selection)]
-    left_out: list[str] = []
-    if not allow_pickle and any(file.path.endswith(".safetensors") for file in wanted):
-        left_out = [file.path for file in wanted if file.path.endswith(PICKLES)]
-        wanted = [file for file in wanted if not file.path.endswith(PICKLES)]
-    if selection.include == ("*",):
-        spare = {file.path for file in wanted if _is_spare(file.path)}
-        if any(
-            "/" not in path and path.endswith(".safetensors")
-            for path in {file.path for file in wanted} - spare
-        ):
-            left_out += spare
-            wanted = [file for file in wanted if file.path not in spare]
+    left_out = [] if all_files else _not_loaded(wanted, selection, allow_pickle=allow_pickle)
+    wanted = [file for file in wanted if file not in left_out]
     if not wanted:
         raise InputError(
             "the model has no file that its manifest wants",
@@ -125,6 +134,18 @@ def select(
             findings=findings[:20],
         )
     return replace(listing, files=tuple(sorted(wanted)), left_out=tuple(sorted(left_out)))
+
+
+def _not_loaded(
+    wanted: Sequence[ListedFile], selection: FileSelection, *, allow_pickle: bool
+) -> list[ListedFile]:
+    """Return the weights that the server doesn't load beside those that it does."""
+    safetensors = {file.path for file in wanted if file.path.endswith(".safetensors")}
+    left_out = [file for file in wanted if file.path.endswith(PICKLES)] if not allow_pickle else []
+    if selection.include == ("*",):
+        loaded = [path for path in safetensors if "/" not in path and not _is_spare(path)]
+        left_out += [file for file in wanted if loaded and _is_spare(file.path) and file not in left_out]
+    return left_out if safetensors else []
 
 
 def is_wanted(path: str, selection: FileSelection) -> bool:

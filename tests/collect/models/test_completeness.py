@@ -157,7 +157,7 @@ def test_a_pickle_checkpoint_is_refused_unless_allowed(model: Path) -> None:
 def test_a_pickle_beside_safetensors_is_left_out(model: Path) -> None:
     (model / "training_args.bin").write_bytes(b"\x80\x04N.")
     source = FolderSource(ModelSpec(name="m"), model)
-    assert source.listing.left_out == ("training_args.bin",)
+    assert [file.path for file in source.listing.left_out] == ["training_args.bin"]
     assert not any(member.path.endswith(".bin") for member in carry(source, model).members)
 
 

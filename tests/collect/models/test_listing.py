@@ -11,10 +11,12 @@ COMMON = ("config.json", "tokenizer.json")
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
-def split(*paths: str, include: tuple[str, ...] = ("*",)) -> tuple[set[str], set[str]]:
+def split(
+    *paths: str, include: tuple[str, ...] = ("*",), all_files: bool = False
+) -> tuple[set[str], set[str]]:
     files = Listing(tuple(ListedFile(path, 1) for path in (*COMMON, *paths)))
-    chosen = select(files, FileSelection(include=include), where="here")
-    return {file.path for file in chosen.files} - set(COMMON), set(chosen.left_out)
+    chosen = select(files, FileSelection(include=include), where="here", all_files=all_files)
+    return {file.path for file in chosen.files} - set(COMMON), {file.path for file in chosen.left_out}
 
 
 @pytest.mark.parametrize(
@@ -24,11 +26,13 @@ def split(*paths: str, include: tuple[str, ...] = ("*",)) -> tuple[set[str], set
         ("consolidated-00001-of-00002.safetensors", "consolidated.safetensors.index.json"),
         ("original/consolidated.00.pth", "original/params.json", "original/tokenizer.model"),
         ("metal/model.bin", "original/model.safetensors"),
+        ("model.fp16.safetensors", "model.safetensors.index.fp16.json"),
         ("onnx/model.onnx", "tf_model.h5", "flax_model.msgpack", "model-Q4_K_M.gguf"),
     ],
 )
 def test_another_format_of_the_weights_is_left_out(spare: tuple[str, ...]) -> None:
     assert split(*SHARDS, *spare) == (set(SHARDS), set(spare))
+    assert split(*SHARDS, *spare, all_files=True) == ({*SHARDS, *spare}, set())
 
 
 def test_what_is_the_only_set_stays() -> None:
