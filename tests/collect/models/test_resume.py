@@ -201,6 +201,8 @@ def test_told_to_end_and_run_again_it_says_what_is_there(
     while not any(path.stat().st_size > 1_000_000 for path in tmp_path.rglob(grown)):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
+    # The frame that is being written is whole then; the next one needs longer to come.
+    time.sleep(0.3)
     child.send_signal(signal.SIGTERM)
     said = child.communicate(timeout=20)[1]
     assert child.returncode == 130
