@@ -6,12 +6,13 @@ MODEL  ?=
 BUNDLE ?=
 DEST   ?=
 ARGS   ?=
+MINUTES ?= 5
 
 VENV    := .venv
 STAMP   := $(VENV)/.installed
 BUNDLER := $(VENV)/bin/bundler
 
-.PHONY: help demo test lint bench pack unpack serve smoke clean
+.PHONY: help demo test lint bench fuzz pack unpack serve smoke clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,6 +39,10 @@ lint: $(STAMP) ## ruff and mypy
 bench: $(STAMP) ## bundler against stock tools, both in the same run
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 
+fuzz: $(STAMP) ## alter what readers read for MINUTES=5: by coverage, where atheris installs
+	-$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	$(VENV)/bin/python -m tests.hostile --minutes $(MINUTES) $(ARGS)
+
 pack: $(STAMP) ## write a bundle: make pack ENV=cu128 MODEL=GLM-4.7
 	$(BUNDLER) pack $(foreach name,$(ENV),--env $(name)) $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
@@ -51,5 +56,5 @@ smoke: $(STAMP) ## ask the server and check its answers
 	$(BUNDLER) smoke $(if $(DEST),-C "$(DEST)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 clean: ## remove the venv, the caches and the demo
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

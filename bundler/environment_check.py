@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 900.0
 """torch, sglang and a kernel's compilation from a cold disk take minutes."""
+LOADED = "loaded"
+"""The result that names the files that were loaded."""
 MARK = "BUNDLER-CHECK "
 """Begins the script's lines of results, among whatever the libraries print."""
 
@@ -62,6 +64,7 @@ def run_script(
     wanted: Sequence[str],
     if_there: Sequence[str] = (),
     compute: bool = False,
+    loaded: bool = False,
     timeout: float = CHECK_SECONDS,
     cwd: Path | None = None,
     failure: type[BundlerError],
@@ -73,10 +76,12 @@ def run_script(
     :param wanted: modules that must be there.
     :param if_there: modules that are imported where they exist.
     :param compute: whether a Triton kernel is compiled and the visible GPUs reduce together.
+    :param loaded: whether the last result, :data:`LOADED`, names the files that were loaded, a line each.
     :param timeout: seconds for all of it.
     :raises BundlerError: of the class ``failure``; the interpreter doesn't run, or not to its end.
     """
-    task = json.dumps({"wanted": list(wanted), "if_there": list(if_there), "compute": compute})
+    modules = {"wanted": list(wanted), "if_there": list(if_there)}
+    task = json.dumps({**modules, "compute": compute, "loaded": loaded})
     with resources.as_file(resources.files("bundler").joinpath("data/check_environment.py")) as script:
         # It lies in a file, since Triton reads its kernel's source and the ranks start it again.
         try:

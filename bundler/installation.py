@@ -3,7 +3,7 @@
 ::
 
     DEST/
-      pixi.toml pixi.lock        the workspace, unmodified
+      pixi.toml pixi.lock        the workspace, unmodified; or pyproject.toml in pixi.toml's place
       .pkg-cache/mirror/…        the store
       .pixi/envs/ENV/            the environments, made by the installer
       weights/NAME/…             the models
@@ -15,6 +15,7 @@
         journal  partial/        how far the last unpack is, and its files under way
         cache/                   writable caches of pixi and of the server's kernels
         run/                     the detached server: its state and its log
+        current  generations/    which generation counts, and those that updates made
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ from bundler import manifest as manifests
 from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import holds_file, read_plain, write_atomically
 from bundler.errors import DamagedError, DestinationError, InputError, UnknownNameError
+from bundler.generations import current_root, home_of
 from bundler.provenance import Provenance
 from bundler.store import MIRROR
 from bundler.store import NAME as STORE
 from bundler.workspace import prefix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from bundler.manifest import Environment, Manifest, Model
+    from bundler.manifest import Entry, Environment, Manifest, Model
 
 T = TypeVar("T")
 
@@ -94,6 +96,9 @@ class UnpackedBundle(msgspec.Struct, frozen=True, kw_only=True):
     """Who made the bundle, as far as it was checked; ``None``: by a bundler that asked for nothing."""
     allowed_launch: tuple[str, ...] = ()
     """Flags and variables that its models set by the user's ``--allow-launch`` alone."""
+    gone: tuple[str, ...] = ()
+    """Files and folders of its tree, and environments' prefixes, that count no more: they were removed, or
+    an update put others in their place."""
 
 
 class InstalledEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,12 +133,16 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 class Installation:
     """A folder with a receipt."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, follow: bool = True) -> None:
         """Open an installation.
 
+        :param root: its own folder, or one of its generations'.
+        :param follow: whether of its own folder the generation is meant that counts, not the first.
         :raises InputError: there is no receipt, or it can't be read.
         """
+        root = current_root(root) if follow else root
         self.root = root
+        """The generation's folder."""
         path = root / RECEIPT
         try:
             self.receipt = msgspec.json.decode(read_plain(path), type=Receipt)
@@ -159,6 +168,25 @@ class Installation:
         return self._manifests
 
     @property
+    def home(self) -> Path:
+        """The installation's own folder, whatever generation this is."""
+        return home_of(self.root)
+
+    def _counting(self) -> Iterator[tuple[Manifest, tuple[str, ...]]]:
+        """Yield each bundle's manifest with what of it counts no more."""
+        yield from zip(self.manifests, (one.gone for one in self.receipt.bundles), strict=True)
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """What the bundles brought here, by path; a later bundle's wins."""
+        return {
+            entry.path: entry
+            for one, gone in self._counting()
+            for entry in one.tree
+            if counts(entry.path, gone)
+        }
+
+    @property
     def allowed_launch(self) -> frozenset[str]:
         """The flags and variables that the user allowed the models' launches at unpack."""
         return frozenset(name for one in self.receipt.bundles for name in one.allowed_launch)
@@ -166,12 +194,22 @@ class Installation:
     @property
     def environments(self) -> dict[str, Environment]:
         """The environments by name; a later bundle's wins."""
-        return {environment.name: environment for one in self.manifests for environment in one.environments}
+        return {
+            environment.name: environment
+            for one, gone in self._counting()
+            for environment in one.environments
+            if counts(environment_path(environment.name), gone)
+        }
 
     @property
     def models(self) -> dict[str, Model]:
         """The models by name; a later bundle's wins."""
-        return {model.spec.name: model for one in self.manifests for model in one.models}
+        return {
+            model.spec.name: model
+            for one, gone in self._counting()
+            for model in one.models
+            if counts(model.path, gone)
+        }
 
     def environment(self, name: str | None) -> Environment:
         """Return the environment of a name or alias, or the only one.
@@ -197,6 +235,16 @@ class Installation:
     def prefix(self, environment: str) -> Path:
         """Return the folder an environment is installed in."""
         return prefix_of(self.root, environment)
+
+
+def counts(path: str, gone: Sequence[str]) -> bool:
+    """Say whether a path is none of those that are gone, nor below one."""
+    return not any(path == other or path.startswith(f"{other}/") for other in gone)
+
+
+def environment_path(name: str) -> str:
+    """Return the folder of an environment, relative to the installation's."""
+    return prefix_of(UNNAMED, name).as_posix()
 
 
 def _environment_words(environment: Environment) -> Iterator[str]:

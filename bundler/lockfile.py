@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-OLDEST, NEWEST = 6, 7
+OLDEST, NEWEST = 4, 7
 """The lock versions that are understood."""
 ARCHIVES = (".conda", ".tar.bz2")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -35,7 +35,7 @@ GLIBC_OF_LEGACY_TAGS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylin
 UNFETCHED = {"s3": "an S3 bucket", "oci": "an OCI registry"}
 """Schemes that pixi's channels may have and the store can't be filled from."""
 
-RefusalKind = Literal["sdist", "git", "path", "channel", "source", "platform", "hash", "address"]
+RefusalKind = Literal["sdist", "git", "path", "channel", "source", "platform", "empty", "hash", "address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,14 @@ class LockDocument(msgspec.Struct, frozen=True):
         return known.get(name) or LockPlatform(name=name)
 
 
-def read_lock(path: Path) -> LockDocument:
+def read_lock(path: Path, data: bytes | None = None) -> LockDocument:
     """Read a lock.
 
+    :param data: its bytes, where they don't lie in a file of their own; the path is for messages then.
     :raises InputError: not there, broken YAML (with the line), not of the lock's form, or of a version
         that is not understood.
     """
-    document = _load_yaml(path)
+    document = _load_yaml(path, data)
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}", version):
         raise InputError("pixi.lock has no version", where=path, hint="write it again: pixi lock")
@@ -144,6 +145,7 @@ def read_lock(path: Path) -> LockDocument:
     if int(version) < OLDEST:
         what = f"pixi.lock is of version {version}, older than {OLDEST}"
         raise InputError(what, where=path, hint="lock again with a pixi of today: pixi lock")
+    _name_by_kind(document)
     try:
         # BaseLoader leaves every scalar a string, so that no version or sum is taken for a number or a date.
         return msgspec.convert(document, LockDocument, strict=False)
@@ -153,11 +155,18 @@ def read_lock(path: Path) -> LockDocument:
         ) from problem
 
 
-def _load_yaml(path: Path) -> object:
+def _name_by_kind(document: Any) -> None:
+    """Write packages of versions 4 and 5 as version 6 has them: the address stands under its kind's name."""
+    packages = document.get("packages")
+    for package in packages if isinstance(packages, list) else ():
+        if isinstance(package, dict) and isinstance(kind := package.get("kind"), str):
+            package.setdefault(kind, package.get("url", package.get("path")))
+
+
+def _load_yaml(path: Path, data: bytes | None) -> Any:
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        with path.open("rb") as file:
-            return yaml.load(file, Loader=loader)
+        return yaml.load(path.read_bytes() if data is None else data, Loader=loader)
     except yaml.MarkedYAMLError as problem:
         line = f" at line {problem.problem_mark.line + 1}" if problem.problem_mark else ""
         raise InputError(
@@ -204,7 +213,7 @@ def _conda(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal 
             "platform",
             label,
             f"is for {place}, not for {subdir}",
-            f"add {subdir} to the platforms in pixi.toml and lock again",
+            f"add {subdir} to the workspace's platforms and lock again",
         )
     artifact = Artifact(
         "conda", name, version, location, _digest(package), package.size, build=build, subdir=place
@@ -280,7 +289,10 @@ def _unreachable(label: str, location: str) -> Refusal:
 
 def _unhashed(label: str) -> Refusal:
     return Refusal(
-        "hash", label, "has no sha256 in the lock", "use an index that states it, or --allow-unhashed"
+        "hash",
+        label,
+        "has no sha256 in the lock",
+        "use an index or channel that states it and lock again, or --allow-unhashed",
     )
 
 

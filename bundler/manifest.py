@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """The format's version; a reader refuses a higher one."""
-KNOWN_FEATURES: frozenset[str] = frozenset()
+KNOWN_FEATURES: frozenset[str] = frozenset({"delta"})
 """What this reader knows of ``requires``; anything else there is refused."""
 
 EntryKind = Literal["file", "dir", "link"]

@@ -1,16 +1,13 @@
-"""The workspace: the folder with pixi.toml and pixi.lock, as environments and artifacts."""
+"""The workspace: the folder with pixi's manifest and pixi.lock, as environments and artifacts."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tomli
-
-from bundler.common.broken import BROKEN_TEXT
 from bundler.errors import InputError, UnknownNameError
 from bundler.lockfile import (
     LockDocument,
@@ -22,13 +19,23 @@ from bundler.lockfile import (
     glibc_of_wheel,
     read_lock,
 )
-from bundler.platforms import PLATFORM, usable_platforms
-from bundler.stack import CUDNN, Stack
+from bundler.pixi_manifest import (
+    PIXI,
+    PYPROJECT,
+    aliases_of,
+    features_of,
+    find_manifest,
+    read_manifest,
+    required_cuda,
+)
+from bundler.platforms import PLATFORM, choose_platform, cuda_of, usable_platforms
+from bundler.stack import CUDNN, Stack, cuda_built_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bundler.artifact import Artifact
+    from bundler.platforms import Candidate
 
 OWN_ENVIRONMENT = "bundler"
 """The environment that bundler itself travels in."""
@@ -36,9 +43,9 @@ _SHIPPED = "_workspace"
 """The package's folder that a wheel of bundler brings its own pixi.toml and pixi.lock in."""
 PACKED = "bundles"
 """The folder of a workspace that ``pack`` writes bundles to."""
-CUDA_PACKAGES = frozenset({"cuda-version", "cudatoolkit"})
-"""Conda's packages whose version is CUDA's own."""
-MANIFEST, LOCK = "pixi.toml", "pixi.lock"
+LOCK = "pixi.lock"
+WHOLE = "the environment"
+"""What a refusal names where it isn't about a package."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class EnvironmentLock:
     """One environment of the lock, for the bundle's platform."""
 
     name: str
-    """As pixi.toml spells it."""
+    """As the manifest spells it."""
     aliases: tuple[str, ...]
     """Features that belong to this environment only: ``cu126`` of ``default``."""
     platform: str
@@ -60,12 +67,17 @@ class EnvironmentLock:
     """The package indexes the environment's wheels were looked up in."""
     virtual_packages: tuple[str, ...] = ()
     """What the platform was locked for (``__glibc=2.28``)."""
-    other_platforms: tuple[str, ...] = ()
-    """The lock's further platforms that a GPU host fits, in the order in which pixi would take them."""
+    candidates: tuple[Candidate, ...] = ()
+    """The lock's platforms that a GPU host fits, in the order in which pixi takes them."""
     least_cuda: str | None = None
-    """The newest CUDA that its conda records ask of the driver (``__cuda >=12``)."""
+    """The newest CUDA that its records (``__cuda >=12``), its platform or its manifest ask of the driver."""
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
+
+    @property
+    def other_platforms(self) -> tuple[str, ...]:
+        """The lock's further platforms that a GPU host fits, in the order in which pixi takes them."""
+        return tuple(one.name for one in self.candidates if one.name != self.platform)
 
     def version_of(self, name: str) -> str | None:
         """Return a package's locked version."""
@@ -76,7 +88,7 @@ class EnvironmentLock:
         """The versions that decide where it runs."""
         torch = self.version_of("torch") or self.version_of("pytorch")
         return Stack(
-            cuda=self._cuda(torch or ""),
+            cuda=cuda_built_for(self.artifacts) or self.least_cuda,
             python=self.version_of("python"),
             torch=torch,
             sglang=self.version_of("sglang"),
@@ -84,49 +96,41 @@ class EnvironmentLock:
             cudnn=self.version_of(CUDNN),
         )
 
-    def _cuda(self, torch: str) -> str | None:
-        """Return the CUDA version in torch's local part or in the name of a conda build of it.
-
-        Else that of conda's CUDA packages, or the least that a package asks of the driver.
-        """
-        builds = [one.build for one in self.artifacts if one.kind == "conda" and one.name == "pytorch"]
-        for text in [torch.partition("+")[2], *builds]:
-            if match := re.match(r"cu(?:da)?(\d+)(\d)(?!\d)", text):
-                return f"{match[1]}.{match[2]}"
-        toolkits = (
-            one.version for one in self.artifacts if one.kind == "conda" and one.name in CUDA_PACKAGES
-        )
-        return next((".".join(version.split(".")[:2]) for version in toolkits), self.least_cuda)
-
 
 @dataclass(frozen=True, eq=False)
 class Workspace:
-    """A folder with pixi.toml and pixi.lock. The lock's packages are read when they are asked for."""
+    """A folder with pixi's manifest and lock. The lock's packages are read when they are asked for."""
 
     root: Path
+    manifest_path: Path
+    """``pixi.toml``, or what pixi takes in its place."""
     manifest: Mapping[str, Any]
-    """pixi.toml as it stands."""
+    """pixi's tables of it, as they stand."""
     lock: LockDocument
     platforms: Mapping[str, str] = field(default_factory=dict)
     """The platform to take of several that a host fits, by environment; ``""``: of every other one."""
+    offered: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the target, as :meth:`bundler.platforms.Candidate.fits` wants it."""
 
     @classmethod
-    def load(cls, root: Path, platforms: Mapping[str, str] | None = None) -> Workspace:
+    def load(
+        cls,
+        root: Path,
+        platforms: Mapping[str, str] | None = None,
+        offered: Mapping[str, str] | None = None,
+    ) -> Workspace:
         """Read a workspace.
 
         :param root: the folder.
-        :param platforms: which platform to take, as :attr:`platforms`; pixi.toml's first where none is named.
+        :param platforms: which platform to take, as :attr:`platforms`; else the first that pixi takes on the
+            target.
+        :param offered: what is known of the target, as :attr:`offered`; a GPU host where nothing is.
         :raises InputError: a file isn't there, can't be read, or is of a version that is not understood.
         """
-        for name in (MANIFEST, LOCK):
-            if not (root / name).is_file():
-                raise _absent(root, name)
-        return cls(root, _read_manifest(root / MANIFEST), read_lock(root / LOCK), platforms or {})
-
-    @property
-    def manifest_path(self) -> Path:
-        """Where pixi.toml is."""
-        return self.root / MANIFEST
+        path = find_manifest(root)
+        if path is None or not (root / LOCK).is_file():
+            raise _absent(root, path)
+        return cls(root, path, read_manifest(path), read_lock(root / LOCK), platforms or {}, offered or {})
 
     @property
     def lock_path(self) -> Path:
@@ -140,8 +144,8 @@ class Workspace:
 
     @cached_property
     def environments(self) -> Mapping[str, EnvironmentLock]:
-        """The lock's environments by name, in pixi.toml's order."""
-        aliases = self._aliases()
+        """The lock's environments by name, in the manifest's order."""
+        aliases = aliases_of(self.manifest)
         packages = self.lock.by_location()
         declared = [name for name in aliases if name in self.lock.environments]
         return {
@@ -159,9 +163,9 @@ class Workspace:
         for environment in self.environments.values():
             if name in environment.aliases:
                 return environment
-        if name in self._features():
+        if name in features_of(self.manifest):
             raise UnknownNameError(
-                f"the environment {name!r} is in pixi.toml and not in pixi.lock",
+                f"the environment {name!r} is in {self.manifest_path.name} and not in pixi.lock",
                 where=self.lock_path,
                 hint="bring the lock up to date: pixi lock",
             )
@@ -181,10 +185,10 @@ class Workspace:
         :raises UnknownNameError: naming those that there are.
         """
         for one in map(self.environment, names):
-            if one.platform != platform:
+            if not any(platform in (other.name, other.declared) for other in one.candidates):
                 raise UnknownNameError(
                     f"the environment {one.name} has no platform {platform!r} that a GPU host fits; "
-                    f"there are: {', '.join((one.platform, *one.other_platforms))}",
+                    f"there are: {', '.join(other.words for other in one.candidates) or 'none'}",
                     where=self.lock_path,
                     hint="name one of them with --platform",
                 )
@@ -203,23 +207,26 @@ class Workspace:
             if not (allow_unhashed and refusal.kind == "hash")
         ]
         if refused:
-            noun = "environment" if all(one.kind == "platform" for _, one in refused) else "locked package"
+            whole = all(one.package == WHOLE for _, one in refused)
+            noun = "environment" if whole else "locked package"
+            empty = all(one.kind == "empty" for _, one in refused)
+            lock_again = f"mend them in {self.manifest_path.name} and lock again: pixi lock"
             raise InputError(
                 f"{len(refused)} {noun}{'s' if len(refused) > 1 else ''} can't be carried",
                 where=self.lock_path,
                 findings=[f"{environment.name}: {refusal}" for environment, refusal in refused],
-                hint="mend them in pixi.toml and lock again: pixi lock",
+                hint="name another with --env" if empty else lock_again,
             )
 
     def _emptiness(self, locked: LockEnvironment) -> Refusal:
         """Say why an environment has nothing for a GPU host."""
         if PLATFORM not in locked.packages and any(locked.packages.values()):
             reason = f"is locked for {', '.join(locked.packages)}, not for {PLATFORM}"
-            fix = f"add {PLATFORM} to the platforms in pixi.toml and lock again"
-            return Refusal("platform", "the environment", reason, fix)
+            fix = f"add {PLATFORM} to the platforms in {self.manifest_path.name} and lock again"
+            return Refusal("platform", WHOLE, reason, fix)
         filled = [one for one, other in self.lock.environments.items() if any(other.packages.values())]
         reason = f"has no packages; there are: {', '.join(filled) or 'none'}"
-        return Refusal("platform", "the environment", reason, "name another with --env")
+        return Refusal("empty", WHOLE, reason, "name another with --env")
 
     def _environment(
         self,
@@ -229,35 +236,30 @@ class Workspace:
         packages: Mapping[str, list[LockPackage]],
     ) -> EnvironmentLock:
         wanted = self.platforms.get(name) or self.platforms.get("")
-        platforms = usable_platforms(self.lock, locked, self.manifest, wanted)
-        channels = tuple(channel.url for channel in locked.channels)
-        if not platforms or not locked.packages[platforms[0].name]:
-            return EnvironmentLock(
-                *(
-                    name,
-                    aliases,
-                    platforms[0].name if platforms else PLATFORM,
-                    (),
-                    (self._emptiness(locked),),
-                ),
-                *(channels, locked.indexes),
-                other_platforms=tuple(one.name for one in platforms[1:]),
-            )
-        platform, *others_here = platforms
+        candidates = usable_platforms(self.lock, locked, self.manifest)
+        platform = choose_platform(candidates, wanted, self.offered)
+        bare = EnvironmentLock(
+            name=name,
+            aliases=aliases,
+            platform=platform.name if platform else PLATFORM,
+            artifacts=(),
+            channels=tuple(channel.url for channel in locked.channels),
+            indexes=locked.indexes,
+            candidates=candidates,
+        )
+        if platform is None or not locked.packages[platform.name]:
+            return replace(bare, refusals=(self._emptiness(locked),))
         chosen = [self._resolve(selector, packages) for selector in locked.packages[platform.name]]
         carried = [artifact_or_refusal(package, PLATFORM) for package in chosen]
         artifacts = [artifact for artifact, _ in carried if artifact]
-        return EnvironmentLock(
-            name=name,
-            aliases=aliases,
-            platform=platform.name,
-            other_platforms=tuple(one.name for one in others_here),
+        return replace(
+            bare,
             artifacts=tuple(sorted(artifacts, key=lambda one: one.kind)),
             refusals=(*(refusal for _, refusal in carried if refusal), *_clashes(artifacts)),
-            channels=channels,
-            indexes=locked.indexes,
             virtual_packages=platform.virtual_packages,
-            least_cuda=_least_cuda(chosen),
+            least_cuda=_least_cuda(
+                chosen, cuda_of(platform.virtual_packages), required_cuda(self.manifest, name)
+            ),
             glibc=_newest_glibc(chosen),
         )
 
@@ -272,27 +274,6 @@ class Workspace:
             where=self.lock_path,
             hint="write it again: pixi lock",
         )
-
-    def _features(self) -> dict[str, tuple[str, ...]]:
-        """Return each environment of pixi.toml with its features."""
-        table = self.manifest.get("environments", {})
-        found: dict[str, tuple[str, ...]] = {"default": ("default",)}
-        for name, value in table.items() if isinstance(table, dict) else ():
-            features = value.get("features", []) if isinstance(value, dict) else value
-            found[name] = tuple(map(str, features)) if isinstance(features, list) else ()
-        return found
-
-    def _aliases(self) -> dict[str, tuple[str, ...]]:
-        """Return each environment's own features: those that no other environment has.
-
-        So ``cu126`` means ``default``, because only that environment is made with the feature ``cu126``.
-        """
-        features = self._features()
-        counted = [feature for group in features.values() for feature in set(group)]
-        return {
-            name: tuple(one for one in group if counted.count(one) == 1 and one not in features)
-            for name, group in features.items()
-        }
 
 
 def required_environments(workspace: Workspace, names: Iterable[str]) -> tuple[EnvironmentLock, ...]:
@@ -342,11 +323,10 @@ def _clashes(artifacts: Iterable[Artifact]) -> list[Refusal]:
     return found
 
 
-def _least_cuda(packages: Iterable[LockPackage]) -> str | None:
-    word = re.compile(r"__cuda\s*>=\s*(\d{1,4}(?:\.\d{1,4})?)")
-    asked = (word.match(line) for one in packages for line in one.depends)
-    versions = [match[1] for match in asked if match]
-    return max(versions, key=lambda text: [int(part) for part in text.split(".")], default=None)
+def _least_cuda(packages: Iterable[LockPackage], *stated: str | None) -> str | None:
+    asked = (re.match(r"__cuda\s*>=\s*(\d+(?:\.\d+)?)", line) for one in packages for line in one.depends)
+    versions = [*(match[1] for match in asked if match), *(version for version in stated if version)]
+    return max(versions, key=lambda text: [int(part) for part in re.findall(r"\d+", text)], default=None)
 
 
 def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:
@@ -358,27 +338,18 @@ def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:
     return f"{newest[0]}.{newest[1]}" if newest else None
 
 
-def _absent(root: Path, name: str) -> InputError:
+def _absent(root: Path, manifest: Path | None) -> InputError:
     if not root.is_dir():
         return InputError("no such folder", where=root, hint="name the workspace with -C")
-    if name == LOCK:
-        return InputError("pixi.toml is here, pixi.lock is not", where=root, hint="lock it: pixi lock")
-    if (root / "pyproject.toml").is_file():
-        hint = "a pyproject.toml workspace can't be carried, since it installs its own folder: use pixi.toml"
-    else:
-        hint = "run bundler where pixi.toml and pixi.lock are, or name that folder with -C"
-    return InputError(f"this is not a workspace: it has no {name}", where=root, hint=hint)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
-    except tomli.TOMLDecodeError as problem:
-        raise InputError(f"pixi.toml is broken TOML: {problem}", where=path) from problem
-    except UnicodeDecodeError as problem:
-        raise InputError(f"pixi.toml is not UTF-8: {problem}", where=path) from problem
-    except BROKEN_TEXT as problem:
-        raise InputError(f"pixi.toml can't be read as TOML: {problem}", where=path) from problem
+    if manifest is not None:
+        return InputError(f"{manifest.name} is here, pixi.lock is not", where=root, hint="lock it: pixi lock")
+    other = f", and its {PYPROJECT} has no [tool.pixi]" if (root / PYPROJECT).is_file() else ""
+    return InputError(
+        f"this is not a workspace: it has no {PIXI}{other}",
+        where=root,
+        hint=f"run bundler where pixi's manifest ({PIXI} or {PYPROJECT}) and pixi.lock are, "
+        "or name that folder with -C",
+    )
 
 
 def prefix_of(root: Path, environment: str) -> Path:

@@ -113,6 +113,39 @@ packages:
 """
 
 
+LOCK_5 = f"""version: 5
+environments:
+  default:
+    channels:
+    - url: {CHANNEL}/
+    indexes:
+    - {HOST}/simple
+    packages:
+      linux-64:
+      - conda: {CHANNEL}/linux-64/python-3.12.1-h1_0_cpython.conda
+      - pypi: {HOST}/c/click-8.3.1-py3-none-any.whl
+packages:
+- kind: pypi
+  name: click
+  version: 8.3.1
+  url: {HOST}/c/click-8.3.1-py3-none-any.whl
+  sha256: {SHA}
+  requires_python: '>=3.10'
+- kind: conda
+  name: python
+  version: 3.12.1
+  build: h1_0_cpython
+  subdir: linux-64
+  url: {CHANNEL}/linux-64/python-3.12.1-h1_0_cpython.conda
+  sha256: {SHA}
+  md5: {"0" * 32}
+  depends: []
+  license: Python-2.0
+  size: 31581682
+  timestamp: 1761176000000
+"""
+
+
 def write(folder: Path, lock: str, manifest: str = MANIFEST) -> Path:
     (folder / "pixi.toml").write_text(manifest)
     (folder / "pixi.lock").write_text(lock)
@@ -184,7 +217,7 @@ def test_the_bundler_environment_travels_with_any_other() -> None:
     assert names == ["default", "cu128", "bundler"]
 
 
-@pytest.mark.parametrize("lock", [LOCK_6, LOCK_7, None])
+@pytest.mark.parametrize("lock", [LOCK_5.replace(": 5", ": 4", 1), LOCK_5, LOCK_6, LOCK_7, None])
 def test_rattler_reads_the_same(tmp_path: Path, lock: str | None) -> None:
     rattler = pytest.importorskip("rattler")
     root = write(tmp_path, lock) if lock else PROJECT
@@ -238,6 +271,20 @@ def test_version_6_takes_this_platform_only(tmp_path: Path) -> None:
     assert environment.artifacts[1].index is None
 
 
+@pytest.mark.parametrize("version", [4, 5])
+def test_older_versions_name_a_packages_kind(tmp_path: Path, version: int) -> None:
+    local = "\n- kind: pypi\n  name: mine\n  version: '1'\n  path: ./mine\n  editable: true\n"
+    lock = LOCK_5.replace("version: 5", f"version: {version}", 1).rstrip() + local
+    lock = lock.replace("      - pypi", "      - pypi: ./mine\n      - pypi", 1)
+    environment = Workspace.load(write(tmp_path, lock)).environment("default")
+    assert [(a.name, a.version, a.sha256, a.size) for a in environment.artifacts] == [
+        ("python", "3.12.1", SHA, 31581682),
+        ("click", "8.3.1", SHA, None),
+    ]
+    said = [str(one).partition(" (")[0] for one in environment.refusals]
+    assert said == ["mine-1: lies at a path of this machine"]
+
+
 def test_version_7_platforms_have_free_names(tmp_path: Path) -> None:
     lock = LOCK_7.replace(
         "- name: linux-64\n",
@@ -289,7 +336,7 @@ def test_of_several_platforms_the_manifests_first_is_taken(
         assert one.platform == name and {name, *one.other_platforms} == {taken, *others}
         recorded = Workspace.load(tmp_path, {"default": name, "": taken}).environment("default")
         assert recorded.platform == name, "an environment's own word counts first"
-    with pytest.raises(UnknownNameError, match=f"there are: {taken}, {others[0]}, {others[1]}"):
+    with pytest.raises(UnknownNameError, match=rf"there are: .*{taken}.*, .*{others[0]}.*, .*{others[1]}"):
         Workspace.load(tmp_path, {"": "p9"}).check_platform(["default"], "p9")
 
 
@@ -378,8 +425,8 @@ def test_unknown_environments_are_answered_with_those_that_exist() -> None:
 @pytest.mark.parametrize(
     ("lock", "said"),
     [
-        ("version: 8\nenvironments: {}\n", "of version 8; this bundler understands 6 to 7"),
-        ("version: 5\nenvironments: {}\n", "older than 6"),
+        ("version: 8\nenvironments: {}\n", "of version 8; this bundler understands 4 to 7"),
+        ("version: 3\nenvironments: {}\n", "older than 4"),
         ("environments: {}\n", "no version"),
         ("- a\n- b\n", "no version"),
         ("version: 7\nenvironments:\n  a: [\n<<<<<<< HEAD\n", r"broken YAML at line \d"),
@@ -415,13 +462,34 @@ def test_toml_without_end(tmp_path: Path, text: str) -> None:
         load_spec(tmp_path / "model.toml")
 
 
-def test_folders_that_are_no_workspace(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no pixi\.toml"):
-        Workspace.load(tmp_path)
-    (tmp_path / "pyproject.toml").write_text("")
+@pytest.mark.parametrize("name", ["pyproject.toml", "mojoproject.toml"])
+def test_a_manifest_of_another_name(tmp_path: Path, name: str) -> None:
+    """What the lock says decides: an environment with the project itself in it is refused by its name."""
+    own = MANIFEST if name == "mojoproject.toml" else MANIFEST.replace("\n[", "\n[tool.pixi.")
+    (tmp_path / name).write_text('[project]\nname = "mine"\n' * (name == "pyproject.toml") + own)
+    other = "  other:\n    packages:\n      linux-64:\n      - pypi: ./\npackages:\n- pypi: ./\n"
+    lock = LOCK_7.replace("packages:\n-", other + "  name: mine\n  editable: true\n-", 1)
+    (tmp_path / "pixi.lock").write_text(lock)
+    workspace = Workspace.load(tmp_path)
+    assert workspace.files == (tmp_path / name, tmp_path / "pixi.lock")
+    assert workspace.environment("cu126").name == "default"
+    workspace.check_carriable(["default"])
     with pytest.raises(InputError) as caught:
+        workspace.check_carriable(["other"])
+    assert caught.value.findings[0].startswith("other: mine: lies at a path of this machine (./)")
+    assert caught.value.hint == f"mend them in {name} and lock again: pixi lock"
+
+
+def test_folders_that_are_no_workspace(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no pixi\.toml\n") as caught:
         Workspace.load(tmp_path)
-    assert caught.value.hint and "pyproject" in caught.value.hint
+    assert caught.value.hint and "pixi.toml or pyproject.toml" in caught.value.hint
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "tool.pixi"\n')
+    with pytest.raises(InputError, match=r"its pyproject\.toml has no \[tool\.pixi\]"):
+        Workspace.load(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[tool.pixi.workspace]\n")
+    with pytest.raises(InputError, match=r"pyproject\.toml is here, pixi\.lock is not"):
+        Workspace.load(tmp_path)
     (tmp_path / "pixi.toml").write_text(MANIFEST)
     with pytest.raises(InputError, match=r"pixi\.lock is not"):
         Workspace.load(tmp_path)
@@ -478,12 +546,48 @@ def test_a_manifest_in_toml_11_is_read(tmp_path: Path) -> None:
         ("cudatoolkit-11.8.0-h1_13", "a", "11.8"),
         ("jaxlib-0.4.1-cuda_0", "__cuda >=9\n  - __cuda >=12.4", "12.4"),
         ("jaxlib-0.4.1-cpu_0", "__glibc >=2.17", None),
+        ("pytorch-2.4.0-py3.12_cuda12.4_cudnn9.1.0_0", "a", "12.4"),
+        ("pytorch-2.10.0-cuda130_mkl_py314_ha538682_305", "__cuda >=12", "13.0"),
+        ("pytorch-2.10.0-cpu_mkl_py314_hf472749_104", "a", None),
+        ("libtorch-2.7.1-cuda126_mkl_h0_0", "a", "12.6"),
+        ("pytorch-cuda-12.1-ha16c6d3_6", "a", "12.1"),
     ],
 )
 def test_cuda_is_known_without_torch(tmp_path: Path, package: str, depends: str, cuda: str | None) -> None:
     address = f"conda: {CHANNEL}/linux-64/{package}.conda"
     lock = lock_of(f"{address}\nsha256: {SHA}\ndepends:\n- {depends.replace(chr(10) + '  ', chr(10))}")
     assert Workspace.load(write(tmp_path, lock)).environment("default").stack.cuda == cuda
+
+
+@pytest.mark.parametrize(
+    ("wheel", "cuda"),
+    [
+        ("nvidia_cuda_runtime_cu12-12.8.90-py3-none-manylinux2014_x86_64.whl", "12.8"),
+        ("nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.whl", "13.0"),
+        ("nvidia_cuda_nvrtc_cu12-12.8.93-py3-none-manylinux2014_x86_64.whl", None),
+    ],
+)
+def test_cuda_of_a_torch_that_does_not_say_it(tmp_path: Path, wheel: str, cuda: str | None) -> None:
+    """The wheels of the public index have no local part: what they depend on says it."""
+    name, version = wheel.split("-")[:2]
+    torch = f"{HOST}/t/torch-2.9.1-cp312-cp312-manylinux_2_28_x86_64.whl\nname: torch\nversion: 2.9.1"
+    lock = lock_of(
+        f"pypi: {torch}\nsha256: {SHA}",
+        f"pypi: {HOST}/n/{wheel}\nname: {name.replace('_', '-')}\nversion: {version}\nsha256: {SHA}",
+    )
+    assert Workspace.load(write(tmp_path, lock)).environment("default").stack.cuda == cuda
+
+
+def test_cuda_that_the_platform_or_the_manifest_asks_for(tmp_path: Path) -> None:
+    rich = LOCK_7.replace("  - __glibc=2.28\n", "  - __cuda=12.4\n  - __glibc=2.28\n").replace("%2Bcu126", "")
+    rich = rich.replace("2.9.1+cu126", "2.9.1")
+    assert Workspace.load(write(tmp_path, rich)).environment("default").stack.cuda == "12.4"
+    asked = MANIFEST.replace("[feature.cu126]", '[feature.cu126.system-requirements]\ncuda = "11.8"')
+    asked += '[system-requirements]\ncuda = "13"\n'
+    environment = Workspace.load(write(tmp_path, LOCK_6, asked)).environment("default")
+    assert environment.stack.cuda == environment.least_cuda == "11.8", "the default feature isn't in it"
+    asked = asked.replace(", no-default-feature = true", "")
+    assert Workspace.load(write(tmp_path, LOCK_6, asked)).environment("default").least_cuda == "13"
 
 
 @pytest.mark.parametrize("packages", ["\n      linux-64: []", " {}"])
@@ -495,4 +599,5 @@ def test_an_environment_without_packages_says_which_have_some(tmp_path: Path, pa
         workspace.check_carriable(["bare"])
     assert caught.value.what == "1 environment can't be carried"
     assert "bare: the environment: has no packages; there are: default" in caught.value.findings[0]
+    assert caught.value.hint == "name another with --env"
     workspace.check_carriable(["default"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import manifest as manifests
-from bundler.archive import sums, validate
+from bundler.archive import frames, sums, validate
 from bundler.archive.layout import Layout
 from bundler.archive.media import PACK_JOURNAL
 from bundler.archive.parity_advice import has_parity, or_repair
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bundler.archive.layout import Frame
     from bundler.archive.trust import Trust
+    from bundler.archive.volume_reader import VolumeReader
     from bundler.manifest import Manifest, Volume
     from bundler.provenance import Provenance
 
@@ -38,7 +39,7 @@ class Bundle:
         data: bytes,
         listed: bytes,
         folders: Sequence[Path],
-        volumes: Mapping[str, FileVolume],
+        volumes: Mapping[str, VolumeReader],
         provenance: Provenance,
     ) -> None:
         """Hold the parts; :meth:`open` finds them on disks.
@@ -54,7 +55,7 @@ class Bundle:
         self.sums_data = listed
         self.sums = sums.parse(listed, folders[0] / sums.SUMS)
         self.folders = tuple(folders)
-        self.volumes = dict(volumes)
+        self.volumes: dict[str, VolumeReader] = dict(volumes)
         self.provenance = provenance
         self.layout = Layout(manifest)
 
@@ -104,6 +105,20 @@ class Bundle:
         :raises DamagedError: the volume can't be read there.
         """
         self.volumes[self.manifest.volumes[frame.volume].name].read_at(frame.offset, buffer)
+
+    def content(self, number: int) -> memoryview:
+        """Return a frame's content, checked.
+
+        :raises DamagedError: it can't be read, or isn't what the manifest says.
+        :raises KeyError: its volume isn't here.
+        """
+        frame = self.layout.frame(number)
+        stored, content = memoryview(bytearray(frame.stored)), memoryview(bytearray(frame.raw))
+        self.read(frame, stored)
+        if frames.digest(stored) != frame.blake3:
+            raise DamagedError("its bytes differ from the manifest's digest")
+        frames.decompress(stored, content)
+        return content
 
     def close(self) -> None:
         """Close the volumes."""

@@ -101,9 +101,9 @@ class Layout:
         return sum(one.frames for one in self._manifest.volumes[:volume])
 
     def of_file(self, entry: int) -> range:
-        """Return the numbers of the frames that hold a file's content."""
+        """Return the numbers of the frames that hold a file's content; none hold what a delta's base has."""
         row = self._manifest.tree[entry]
-        return self.within(row.offset, row.offset + row.size) if row.size else range(0)
+        return self.within(row.offset, row.offset + row.size) if row.size and row.offset >= 0 else range(0)
 
     def within(self, start: int, end: int) -> range:
         """Return the numbers of the frames that hold the stream's bytes from ``start`` to before ``end``."""

@@ -56,6 +56,8 @@ class Recipe:
     """Lines for README.txt: what the model needs, what the target must have."""
     frame_size: int = frames.FRAME_SIZE
     """Bytes of the stream in a frame; smaller ones make single files cheaper to read, and pack less well."""
+    base: frozenset[tuple[str, int]] = frozenset()
+    """sha256 and size of the files that a delta's base has: the stream doesn't carry them."""
     parity: int = 0
     """How many files may be lost and made again, of each 100; 0 makes no parity volumes."""
 
@@ -85,6 +87,9 @@ class StreamPlan:
     """The tar stream before a byte of it is read: every position in it is known."""
 
     members: list[Member]
+    """What the stream carries."""
+    held: tuple[Entry, ...]
+    """Files of the tree that a delta's base has."""
     places: list[Offsets]
     ending: bytes
     """The stream's last bytes, after the last member."""
@@ -125,7 +130,7 @@ class StreamPlan:
                     member.target,
                 )
             )
-        return tuple(rows)
+        return (*rows, *self.held)
 
 
 def mode_of(member: Member) -> int:
@@ -148,15 +153,25 @@ def plan_stream(recipe: Recipe) -> StreamPlan:
     :raises DamagedError: an empty file that should not be empty.
     """
     recipe.check()
-    members = list(_with_folders(recipe.members))
+    every = list(_with_folders(recipe.members))
+    members = [member for member in every if not _is_held(member, recipe)]
+    held = tuple(
+        Entry(member.path, "file", mode_of(member), member.size, member.sha256 or "", -1)
+        for member in every
+        if _is_held(member, recipe)
+    )
     rows = ((m.path, m.kind, mode_of(m), m.size, m.target) for m in members)
     places = list(tar.places(rows))
     end = places[-1].end if places else 0
     ending = tar.ending(end)
     starts = _cut(places, end + len(ending), recipe.frame_size)
-    plan = StreamPlan(members, places, ending, starts)
+    plan = StreamPlan(members, held, places, ending, starts)
     _check(recipe, plan)
     return plan
+
+
+def _is_held(member: Member, recipe: Recipe) -> bool:
+    return member.kind == "file" and (member.sha256, member.size) in recipe.base
 
 
 def _with_folders(members: Iterable[Member]) -> Iterator[Member]:
@@ -225,4 +240,6 @@ def stream_key(recipe: Recipe, plan: StreamPlan) -> str:
             ) from problem
         row = (member.path, member.kind, member.size, member.executable, member.sha256, member.target, source)
         digest.update(repr(row).encode() + b"\n")
+    for entry in plan.held:
+        digest.update(repr(entry).encode() + b"\n")
     return digest.hexdigest()

@@ -18,7 +18,8 @@ from bundler.archive.recipe import current_writer
 from bundler.archive.validate import VOLUME_NAME
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
-from bundler.errors import InputError
+from bundler.common.units import size_text
+from bundler.errors import InputError, UsageError
 from bundler.manifest import Frames, Manifest, Volume
 
 if TYPE_CHECKING:
@@ -45,6 +46,20 @@ def check_companions(recipe: Recipe) -> None:
         ours = name in own or sums.is_volume(name) or sums.is_parity(name)
         if ours or not validate.name_is_safe(name):
             raise InputError(f"a companion can't be called {name!r}")
+
+
+def check_volume_size(recipe: Recipe, plan: StreamPlan) -> None:
+    """Check that the sums of so many volumes will be read.
+
+    :raises UsageError: the volumes are too small for so large a bundle.
+    """
+    volumes = plan.size * (100 + recipe.parity) // 100 // recipe.volume_size
+    if volumes * sums.LONGEST_LINE > sums.LARGEST_SUMS:
+        least = volumes * sums.LONGEST_LINE * recipe.volume_size // sums.LARGEST_SUMS
+        raise UsageError(
+            f"volumes of {size_text(recipe.volume_size)} are too small for {size_text(plan.size)}",
+            hint=f"--volume-size {least // 10**6 + 1}MB or larger",
+        )
 
 
 def write(

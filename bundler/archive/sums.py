@@ -19,10 +19,13 @@ SIGNATURE = SUMS + ".sig"
 LOG = "pack-log.json"
 PARITY_NAME = "parity-{:05}.zfec"
 """A parity volume's name from its number, which begins at 1."""
-LARGEST_MANIFEST, LARGEST_SUMS = 2**27, 2**24
+LARGEST_MANIFEST, LARGEST_SUMS = 2**27, 2**22
 """Bytes; a bundle of 10 TB has a manifest of 2**27 and sums of 2**17. Longer ones aren't read."""
 UNLISTED = frozenset({SUMS, SIGNATURE, LOG})
 """Files of a bundle that the sums don't list."""
+
+LONGEST_LINE = 100
+"""Bytes of a volume's line, and of a parity volume's, at most."""
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9_][A-Za-z0-9_.+-]{0,254})")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,8 +15,8 @@ from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import read_plain
 from bundler.common.progress import SILENT
 from bundler.common.threads import in_order
-from bundler.errors import BundlerError, DestinationError, PreflightError
-from bundler.installation import BUNDLES, RECEIPT, RESERVED, STATE, TRIED, Receipt, read_kept
+from bundler.errors import BundlerError, DamagedError, DestinationError, PreflightError
+from bundler.installation import BUNDLES, PARTIAL, RECEIPT, RESERVED, STATE, TRIED, Receipt, read_kept
 from bundler.record import compare
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from bundler.common.progress import Reporter
     from bundler.manifest import Manifest
 
+LONGEST_NAME, LONGEST_PATH = 255, 4096
+"""Bytes of a name, and of a path with the NUL behind it, that Linux takes."""
 _SHOWN = 10
 _NOT_OTHERS = RESERVED | {"lost+found"}
 """What a folder may hold that is to become an installation: install.sh's work, and a file system's own."""
@@ -47,7 +51,9 @@ def check_place(bundle: Bundle, destination: Path) -> None:
 
     :raises DestinationError: it is inside the bundle, the bundle is inside it, or it holds other things.
     """
+    refuse_nowhere(destination)
     place = destination.resolve()
+    _check_length(bundle.manifest, place)
     for folder in bundle.folders:
         home = folder.resolve()
         if place == home or home in place.parents:
@@ -79,6 +85,34 @@ def check_place(bundle: Bundle, destination: Path) -> None:
                 hint="name a new or empty folder, or an installation to add this bundle to",
             )
     _check_others_files(bundle.manifest, destination)
+
+
+def refuse_nowhere(place: Path) -> None:
+    """Refuse a path that can't be a folder's: a link in a circle, a name that no file system takes.
+
+    :raises DestinationError: it can't be.
+    """
+    number = errno.ENAMETOOLONG if any(len(os.fsencode(part)) > LONGEST_NAME for part in place.parts) else 0
+    try:
+        place.stat()
+    except OSError as problem:
+        number = number or problem.errno or 0
+    words = {errno.ELOOP: "a link in a circle", errno.ENAMETOOLONG: "its name is too long"}
+    if number in words:
+        raise DestinationError(
+            f"this can't be a folder: {words[number]}", where=place, hint="name another folder"
+        )
+
+
+def _check_length(manifest: Manifest, place: Path) -> None:
+    """Refuse a destination below which the bundle's longest path would be longer than Linux takes."""
+    longest = max((len(entry.path.encode()) for entry in manifest.tree), default=0)
+    if len(os.fsencode(place / PARTIAL)) + 1 + longest >= LONGEST_PATH:
+        raise DestinationError(
+            f"the destination's path is too long: the bundle has one of {longest} bytes to go below it",
+            where=place,
+            hint="name a folder with a shorter path",
+        )
 
 
 def _check_others_files(manifest: Manifest, destination: Path) -> None:
@@ -134,8 +168,9 @@ def survey(
 
     A file is believed without being read where its size and time are those of the journal or the receipt;
     another one is hashed, whoever put it there, and the journal
-    knows it from then on. A differing file may be replaced only where this content was unpacked there before:
-    then it was damaged since.
+    knows it from then on. A differing file may be replaced only where this content was unpacked there before,
+    then it was damaged since, or where it is a beginning of this content, as an interrupted ``tar x`` leaves
+    it.
 
     :raises DestinationError: a folder or a link of the tree can't be made because of what is there.
     """
@@ -154,14 +189,15 @@ def survey(
         seen = (there.st_size, there.st_mtime_ns)
         believed = seen in ((entry.size, known), receipt.get((entry.path, entry.sha256)))
         just_placed = state.just_placed(number, entry)
+        damaged = known is not None or (entry.path, entry.sha256) in promised
         if stat.S_ISREG(there.st_mode) and believed:
             found.kept[number] = there.st_mtime_ns
         elif stat.S_ISREG(there.st_mode) and there.st_size == entry.size:
             doubtful.append((number, there.st_mtime_ns))
             ours |= {number} if just_placed else set()
-        elif stat.S_ISREG(there.st_mode) and just_placed:
+        elif stat.S_ISREG(there.st_mode) and (damaged or just_placed or is_beginning(bundle, target, number)):
             continue
-        elif stat.S_ISDIR(there.st_mode) or (known is None and (entry.path, entry.sha256) not in promised):
+        elif stat.S_ISDIR(there.st_mode) or not damaged:
             found.conflicts.append(entry.path)
 
     if not doubtful:
@@ -180,6 +216,29 @@ def survey(
             elif number not in ours and (entry.path, entry.sha256) not in promised:
                 found.conflicts.append(entry.path)
     return found
+
+
+def is_beginning(bundle: Bundle, target: Target, number: int) -> bool:
+    """Tell whether a file that is there is what a file of the tree begins with: nothing is lost with it.
+
+    :param number: the file's place in the tree.
+    """
+    entry = bundle.manifest.tree[number]
+    with os.fdopen(target.open_file(entry.path), "rb") as there:
+        size = os.fstat(there.fileno()).st_size
+        if size >= entry.size or entry.offset < 0:
+            return False
+        try:
+            for frame in bundle.layout.within(entry.offset, entry.offset + size) if size else ():
+                content = bundle.content(frame)
+                for piece in bundle.layout.slices(bundle.layout.frame(frame)):
+                    wanted = content[piece.begin : piece.end][: max(0, size - piece.at)]
+                    if piece.entry == number and there.read(len(wanted)) != wanted:
+                        return False
+        except (DamagedError, KeyError):
+            # Damaged, or on a disk that isn't here.
+            return False
+        return True
 
 
 def refuse_conflicts(conflicts: Iterable[str], destination: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bundler.archive import frames, survey
 from bundler.archive.batches import Batches
 from bundler.archive.damage import Damage, refuse_damage, refuse_waiting
+from bundler.archive.donor import refuse_lacking, take_over
 from bundler.archive.target import Target, full, refusal, tells_case
 from bundler.archive.unpack_state import UnpackState
 from bundler.archive.volume_check import check_volumes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.archive.bundle import Bundle
+    from bundler.archive.donor import Donor
     from bundler.archive.layout import Frame
     from bundler.common.progress import Meter, Reporter
     from bundler.manifest import Manifest
@@ -57,6 +59,7 @@ def unpack_bundle(
     threads: int | None = None,
     partial: bool = False,
     verify_first: bool = False,
+    donor: Donor | None = None,
     reporter: Reporter = SILENT,
     tells_case: Callable[[Path], bool] = tells_case,
 ) -> Unpacked:
@@ -66,6 +69,7 @@ def unpack_bundle(
     :param threads: ``None``: one for each processor.
     :param partial: whether missing volumes are to be waited for: what is here is unpacked.
     :param verify_first: read and check the whole bundle before the first write.
+    :param donor: an installation whose files of the same sha256 are taken over.
     :param tells_case: whether a folder's file system tells upper from lower case.
     :raises MissingVolumeError: volumes missing, short or swapped; nothing was written.
     :raises DestinationError: the destination holds something else.
@@ -79,12 +83,16 @@ def unpack_bundle(
     if verify_first:
         from bundler.archive.verify import verify_bundle
 
-        verify_bundle(bundle, threads=workers, partial=partial, reporter=reporter)
+        verify_bundle(bundle, threads=workers, partial=partial, deep=True, reporter=reporter)
     with Target(destination) as target:
         try:
             survey.check_case(bundle.manifest, destination, tells_case)
             with closing(UnpackState(bundle, target)) as state:
-                return _Unpack(bundle, target, state, workers, verify_first).run(reporter)
+                run = _Unpack(bundle, target, state, workers, verify_first)
+                if donor is not None:
+                    run.make_folders()
+                    take_over(donor, bundle.manifest, target, state, reporter)
+                return run.run(reporter)
         except OSError as problem:
             if problem.errno in (
                 errno.ENOSPC,
@@ -115,11 +123,16 @@ class _Unpack:
         """Unpack what isn't there yet."""
         found = survey.survey(self._bundle, self._target, self._state, self._threads, reporter)
         survey.refuse_conflicts(found.conflicts, self._target.root)
+        held = (
+            (number, entry) for number, entry in enumerate(self._bundle.manifest.tree) if entry.offset < 0
+        )
+        lacking = [entry for number, entry in held if number not in found.kept]
+        refuse_lacking(self._bundle.manifest, lacking, self._target.root)
         needed = self._state.prepare(found.kept)
         missing = self._state.bytes_missing()
         if missing > (free := self._target.free()):
             raise full(self._target.root, missing, free)
-        self._make_folders()
+        self.make_folders()
         self._state.place_ready()
         here = [number for number in needed if self._is_here(number)]
         total = self._bundle.manifest.stream_size
@@ -149,7 +162,8 @@ class _Unpack:
     def _volumes_of(self, numbers: Iterable[int]) -> tuple[str, ...]:
         return tuple(sorted({self._volume(number) for number in numbers}))
 
-    def _make_folders(self) -> None:
+    def make_folders(self) -> None:
+        """Make the tree's folders, and those for files under way."""
         for entry in self._bundle.manifest.tree:
             if entry.kind == "dir":
                 for folder in (entry.path, f"{PARTIAL}/{entry.path}"):

@@ -72,12 +72,14 @@ class UnpackState:
         return (
             number not in self.placed
             and entry.size > 0
+            and entry.offset >= 0
             and all(self.durable[frame] for frame in self._bundle.layout.of_file(number))
             and self._target.partial_status(entry) is None
         )
 
     def note_adopted(self, number: int, modified: int) -> None:
         """Journal a file that was there, whole and durable: the next run needn't read it again."""
+        self.placed[number] = modified
         self._journal.append(UnpackRecord(files=((number, modified),)))
 
     def prepare(self, kept: Mapping[int, int]) -> list[int]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HOPS = 40
 """As many links as Linux follows for one path; what goes on is a circle, which leads nowhere."""
+DEEPEST = 255
+"""Parts of a path: each is opened in turn, and tools that walk a tree call themselves for each."""
 SHOWN = 20
 """How many findings a message names."""
 LARGEST = 2**60
@@ -86,6 +88,8 @@ def path_finding(path: str) -> str | None:
         return f"path {path!r} has control characters"
     if len(encoded) > 4000 or any(len(part.encode()) > 255 for part in parts):
         return f"path {path[:80]!r}… is too long"
+    if len(parts) > DEEPEST:
+        return f"path {path[:80]!r}… is too deep: {len(parts)} parts"
     if parts[0].casefold() in _RESERVED:
         return f"path {path!r} is in {parts[0]}/, which belongs to the installation itself"
     return None

@@ -63,10 +63,12 @@ def write_bundle(
     :param replace: whether a finished bundle of another recipe may be replaced.
     :raises DamagedError: a file isn't what was promised; the bundle keeps what comes before it.
     :raises DestinationError: the folders hold something else, or another bundler is at work there.
+    :raises UsageError: so many volumes that nobody would read their sums.
     :raises PreflightError: the disks are full; what is written is kept.
     """
     plan = plan_stream(recipe)
     small_files.check_companions(recipe)
+    small_files.check_volume_size(recipe, plan)
     key = stream_key(recipe, plan)
     replacing.take_place(folders)
     media = Media(folders, small_files.reserve(recipe, plan))

@@ -29,6 +29,7 @@ def fetch_command(
     models: Sequence[str],
     allow_unhashed: bool,
     platform: str | None,
+    target: Path | None,
     jobs: int,
     deep: bool,
     workspace: Path,
@@ -38,7 +39,9 @@ def fetch_command(
     from bundler.work.selection import select
 
     say(f"workspace: {workspace.absolute()}")
-    selection = select(workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform)
+    selection = select(
+        workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform, target=target
+    )
     artifacts = [artifact for one in selection.fetched for artifact in one.artifacts]
     shown = reporter()
     if artifacts:

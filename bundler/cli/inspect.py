@@ -245,7 +245,7 @@ def _parity_record(bundle: Bundle) -> dict[str, Any] | None:
 def _folder_of(bundle: Bundle, name: str) -> str | None:
     """Return where a volume lies, or ``None``: volumes are named by the folders they share, disk by disk."""
     there = bundle.volumes.get(name)
-    return None if there is None else str(there.path.parent)
+    return None if there is None else str(there.path).rpartition("/")[0]
 
 
 def _installation_lines(installation: Installation) -> Iterator[str]:

@@ -27,6 +27,8 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Bundle": {
         "sign": "bundler.cli.sign",
+        "copy": "bundler.cli.copy",
+        "share": "bundler.cli.share",
         "verify": "bundler.cli.verify",
         "repair": "bundler.cli.repair",
         "inspect": "bundler.cli.inspect",
@@ -37,6 +39,11 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Air-gapped host": {
         "unpack": "bundler.cli.unpack",
         "install": "bundler.cli.install",
+        "history": "bundler.cli.history",
+        "rollback": "bundler.cli.history",
+        "remove": "bundler.cli.remove",
+        "uninstall": "bundler.cli.remove",
+        "du": "bundler.cli.remove",
         "doctor": "bundler.cli.doctor",
         "check": "bundler.cli.check",
         "serve": "bundler.cli.serve",

@@ -83,16 +83,27 @@ def platform_option(command: Command) -> Command:
     return click.option(
         "--platform",
         metavar="NAME",
-        help="The lock's platform to take where a GPU host fits several.  [default: pixi.toml's first]",
+        help="The lock's platform to take where a GPU host fits several.  "
+        "[default: the first that pixi takes there]",
+    )(command)
+
+
+def target_option(command: Command) -> Command:
+    """``--target``: the host that it is for."""
+    return click.option(
+        "--target",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="A host as `bundler doctor --describe` wrote it: its driver decides on the lock's platform, and "
+        "what won't run there is refused.",
     )(command)
 
 
 def choice_options(command: Command) -> Command:
     """``--env``, ``--model`` and what belongs to them: what goes into the bundle."""
-    command = platform_option(command)
+    command = platform_option(target_option(command))
     for option in (
         click.option(
-            "--allow-unhashed", is_flag=True, help="Carry wheels whose content the lock doesn't fix, too."
+            "--allow-unhashed", is_flag=True, help="Carry packages whose content the lock doesn't fix, too."
         ),
         click.option(
             "--model",

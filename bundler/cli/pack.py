@@ -86,9 +86,10 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
             help="A pixi to carry where the workspace's environment 'bundler' has none.",
         ),
         click.option(
-            "--target",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="A host as `bundler doctor --describe` wrote it: what won't run there is refused.",
+            "--since",
+            metavar="BASE",
+            type=click.Path(path_type=Path, exists=True),
+            help="A delta: carry what this bundle, manifest.json or installation lacks.",
         ),
         click.option("--dry-run", is_flag=True, help="Plan, and stop there."),
     ]
@@ -133,7 +134,7 @@ def pack_command(
         check_key(key)
     names, models = words.pop("environments"), words.pop("models")
     allowed = {word: words.pop(word) for word in ("allow_unhashed", "allow_pickle", "platform")}
-    selection = select(workspace, names, models, **allowed)
+    selection = select(workspace, names, models, target=target, **allowed)
     options = PackOptions(reporter=reporter(), **words)
     folders = bundle_folders(selection, options)
     check_choices(selection, options, folders)

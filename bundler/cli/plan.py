@@ -28,6 +28,7 @@ def plan_command(
     models: Sequence[str],
     allow_unhashed: bool,
     platform: str | None,
+    target: Path | None,
     offline: bool,
     every: bool,
     as_json: bool,
@@ -35,11 +36,13 @@ def plan_command(
 ) -> None:
     """Say what a bundle needs: how much, what is here, space, time, and what the target must have."""
     from bundler.errors import FetchError
-    from bundler.work.plan import listed_models, planned
+    from bundler.work.plan import check_target, listed_models, planned
     from bundler.work.selection import select
     from bundler.workspace import PACKED
 
-    selection = select(workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform)
+    selection = select(
+        workspace, environments, models, allow_unhashed=allow_unhashed, platform=platform, target=target
+    )
     listings, failed = [], []
     for source in selection.models:
         try:
@@ -58,6 +61,8 @@ def plan_command(
             click.echo(f"\nenvironments: {names}; choose with --env", err=True)
     if failed:
         raise failed[0][1]
+    if target is not None:
+        check_target(selection, target)
 
 
 def show_plan(plan: Plan, *, as_json: bool, dry_run: bool) -> None:

@@ -58,9 +58,8 @@ def _environment_line(one: PlannedEnvironment) -> str:
     size = size_text(known) + (f" and {unknown} of unknown size" if unknown else "")
     counts = f"{one.count('conda')} conda packages, {one.count('wheel')} wheels"
     if one.other_platforms:
-        words.append(
-            f"for the platform {one.platform} (--platform takes another: {', '.join(one.other_platforms)})"
-        )
+        taken, *others = (one.declared_platforms.get(name, name) for name in one.all_platforms)
+        words.append(f"for the platform {taken} (--platform takes another: {', '.join(others)})")
     return f"environment {one.name}{alias}: {counts}, {size}" + (f"; {', '.join(words)}" if words else "")
 
 

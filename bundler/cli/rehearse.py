@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.options import installer_option, json_option, platform_option, workspace_option
+from bundler.cli.options import (
+    installer_option,
+    json_option,
+    platform_option,
+    target_option,
+    workspace_option,
+)
 from bundler.cli.progress import reporter, say
 from bundler.errors import RehearsalError
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 @installer_option
 @click.option("--again", is_flag=True, help="Do it, whatever is remembered of an earlier one.")
 @platform_option
+@target_option
 @json_option
 @workspace_option
 def rehearse_command(
@@ -31,6 +38,7 @@ def rehearse_command(
     installer: InstallerWord,
     again: bool,
     platform: str | None,
+    target: Path | None,
     as_json: bool,
     workspace: Path,
 ) -> None:
@@ -45,12 +53,10 @@ def rehearse_command(
 
     from bundler.install.rehearsal import rehearse
     from bundler.store import Store
-    from bundler.workspace import Workspace
+    from bundler.work.selection import open_workspace
 
     say(f"workspace: {workspace.absolute()}")
-    loaded = Workspace.load(workspace, {"": platform} if platform else None)
-    if platform:
-        loaded.check_platform(names, platform)
+    loaded = open_workspace(workspace, names, platform, target)
     chosen = list({one.name: one for one in map(loaded.environment, names)}.values())
     store = Store.of(loaded.root)
     result = rehearse(loaded, chosen, store, installer=installer, again=again, reporter=reporter())

@@ -110,8 +110,12 @@ start_options = option_group(
     ),
 )
 """``--no-doctor``, ``--timeout``."""
+installation_option = click.option(
+    "-C", "--installation", "begin", type=FOLDER, callback=or_unnamed, help="The installation."
+)
+"""``-C`` alone."""
 one_server_options = option_group(
-    click.option("-C", "--installation", "begin", type=FOLDER, callback=or_unnamed, help="The installation."),
+    installation_option,
     click.option("--port", type=int, help="The server, where several run here."),
     click.option("--node-rank", type=int, help="The node, where several ranks run here."),
 )

@@ -12,6 +12,7 @@ import click
 from bundler.cli.progress import say
 from bundler.cli.serving import AUTO, choice_of, key_option, launch_options, selection_options
 from bundler.errors import UsageError
+from bundler.generations import home_of
 from bundler.serve.systemd import START_SECONDS, unit, unit_name
 from bundler.serve.unit_checks import check_unit
 from bundler.work.serving import open_choice
@@ -33,7 +34,7 @@ def systemd_command(output: Path | None, **options: Any) -> None:
     launch = open_choice(choice_of(options, options["api_key_file"])).launch
     say(f"installation: {launch.target.root}")
     check_unit(launch, options["user"])
-    own = launch.target.root.absolute() / "bin" / "bundler"
+    own = home_of(launch.target.root.absolute()) / "bin" / "bundler"
     bundler = [str(own)] if own.exists() else [sys.executable, "-m", "bundler"]
     units = {
         unit_name(launch, rank): unit(

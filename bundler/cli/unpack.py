@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,12 @@ import click
 
 from bundler.cli.options import installer_option, launch_option, threads_option
 from bundler.cli.trust import trust_options
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bundler.archive.bundle import Bundle
     from bundler.archive.trust import Trust
     from bundler.installation import Installation
 
@@ -27,6 +32,20 @@ if TYPE_CHECKING:
     "--skip-preflight", "preflight", flag_value=False, default=True, help="Don't check the host first."
 )
 @click.option("--dry-run", is_flag=True, help="Check bundle, host and destination, and stop there.")
+@click.option(
+    "--from",
+    "source",
+    metavar="INSTALLATION",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Take files of the same sha256 from there: cloned, else linked, else copied.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Older generations that stay after an update, for bundler rollback.",
+)
 @launch_option
 @trust_options
 @threads_option
@@ -34,22 +53,26 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
     """Check, unpack and install a bundle.
 
     BUNDLE is the folder with manifest.json, or a disk with such a folder; several disks hold one bundle
-    together. DEST is where it goes, and comes last. Without BUNDLE, the one that is here or in ./bundles;
-    without DEST, $BUNDLER_HOME, else NAME-installed, but not on the disk that the bundle came on.
-    Interrupted, the same command goes on where it stopped.
-    """
-    from bundler.archive.bundle import Bundle
-    from bundler.cli.progress import reporter
-    from bundler.work.places import default_destination, sort_places
-    from bundler.work.unpack import UnpackOptions, check, unpack
+    together; or an address that bundler share printed. DEST is where it goes, and comes last. Without BUNDLE,
+    the one that is here or in ./bundles; without DEST, $BUNDLER_HOME, else NAME-installed, but not on the
+    disk that the bundle came on. Interrupted, the same command goes on where it stopped.
 
-    folders, destination = sort_places(places)
-    with Bundle.open(folders, trust) as bundle:
+    Where DEST is an installation with other files of these names, it is updated: the new generation is made
+    beside the one that counts, takes over what is equal, and counts once it is whole.
+    """
+    from bundler.archive.http_bundle import address_of
+    from bundler.cli.progress import reporter
+    from bundler.work.places import default_destination
+    from bundler.work.unpack import UnpackOptions, check, unpack
+    from bundler.work.update import place_for
+
+    with _opened(places, trust) as (bundle, destination):
         destination = destination or default_destination(bundle)
         options = UnpackOptions(reporter=reporter(), **words)
-        way = f"{bundle.name} from {', '.join(map(str, bundle.folders))} to {destination}"
+        where = address_of(places[0]) if places else None
+        way = f"{bundle.name} from {where or ', '.join(map(str, bundle.folders))} to {destination}"
         if dry_run:
-            check(bundle, destination, options)
+            check(bundle, place_for(bundle, destination, options.source), options)
             click.echo(f"nothing stands in the way of {way}; nothing was written")
             return
         options.reporter.say(f"unpacking {way}")
@@ -57,20 +80,42 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
     _report(installation)
 
 
+@contextmanager
+def _opened(places: tuple[Path, ...], trust: Trust) -> Iterator[tuple[Bundle, Path | None]]:
+    """Open the bundle that the words mean, on disks or shared by another host.
+
+    :raises UsageError: a shared one, and not one destination.
+    """
+    from bundler.archive.bundle import Bundle
+    from bundler.archive.http_bundle import address_of, open_shared
+    from bundler.work.places import sort_places
+
+    address = address_of(places[0]) if places else None
+    if address is None:
+        folders, destination = sort_places(places)
+        with Bundle.open(folders, trust) as bundle:
+            yield bundle, destination
+        return
+    if len(places) != 2:
+        raise UsageError("say where it goes", hint=f"bundler unpack {address} DEST --sha256 DIGEST")
+    with open_shared(address, trust) as bundle:
+        yield bundle, places[1]
+
+
 def _report(installation: Installation) -> None:
     """Say what is where, and what comes next."""
-    root = installation.root
+    root, home = installation.root, installation.home
     for environment in installation.receipt.environments:
         place = installation.prefix(environment.name)
         click.echo(f"environment {environment.name}: installed by {environment.installer} in {place}")
     for model in installation.models.values():
         click.echo(f"model {model.spec.name}: {root / model.path}")
     waiting = set(installation.environments) - {one.name for one in installation.receipt.environments}
-    folder = shlex.quote(str(root))
+    folder = shlex.quote(str(home))
     if waiting:
         click.echo(f"not installed yet: {', '.join(sorted(waiting))}; install with: bundler install {folder}")
     elif not installation.environments:
         click.echo("no environment is here: before `bundler serve`, unpack a bundle that holds one here, too")
     elif installation.models:
-        program = "bin/bundler" if (root / "bin" / "bundler").is_file() else "bundler"
+        program = "bin/bundler" if (home / "bin" / "bundler").is_file() else "bundler"
         click.echo(f"next: cd {folder} && {program} serve")

@@ -29,7 +29,11 @@ Check = tuple[str, "Callable[[], Verified]"]
 
 @click.command("verify")
 @click.argument("places", metavar="[PATH…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option("--deep", is_flag=True, help="Of an installation, read every file, not sizes and times only.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Of an installation, read every file, not sizes and times only; of a bundle, also what packing did.",
+)
 @click.option("--partial", is_flag=True, help="Of a bundle, check the volumes that are here.")
 @trust_options
 @threads_option
@@ -76,7 +80,7 @@ def _checks(
 
     shown = reporter()
     for bundle in bundles:
-        check = partial_of(verify_bundle, bundle, threads=threads, partial=partial, reporter=shown)
+        check = partial_of(verify_bundle, bundle, threads=threads, partial=partial, deep=deep, reporter=shown)
         yield bundle.name, check
     for one in installations:
         yield str(one.root), partial_of(verify_installation, one, deep=deep, threads=threads, reporter=shown)

@@ -16,7 +16,6 @@ from bundler import manifest as manifests
 from bundler.archive.member import FileSource, Member
 from bundler.common.broken import BROKEN_JSON
 from bundler.errors import DamagedError, FetchError
-from bundler.workspace import LOCK, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -73,8 +72,8 @@ def store_members(environments: Iterable[EnvironmentLock], store: Store) -> list
 
 
 def workspace_members(workspace: Workspace) -> list[Member]:
-    """Return ``pixi.toml`` and ``pixi.lock``, unmodified, as members of the tree."""
-    return [_member(workspace.root / name, name) for name in sorted((LOCK, MANIFEST))]
+    """Return pixi's manifest and lock, unmodified, as members of the tree."""
+    return [_member(path, path.name) for path in sorted(workspace.files)]
 
 
 def _member(file: Path, tree_path: str, sha256: str | None = None) -> Member:

@@ -54,7 +54,14 @@ class PlannedEnvironment(Stack, frozen=True, kw_only=True):
     """The platform's name in the lock."""
     other_platforms: tuple[str, ...] = ()
     """The lock's further platforms that a GPU host fits."""
+    declared_platforms: dict[str, str] = msgspec.field(default_factory=dict)
+    """What the manifest calls these platforms, by their names in the lock."""
     artifacts: tuple[PlannedArtifact, ...]
+
+    @property
+    def all_platforms(self) -> tuple[str, ...]:
+        """The platform that is carried, and the further ones."""
+        return (self.platform, *self.other_platforms)
 
     def count(self, kind: ArtifactKind) -> int:
         """Return how many artifacts are of a kind."""
@@ -186,6 +193,7 @@ def _environment(
         aliases=environment.aliases,
         platform=environment.platform,
         other_platforms=environment.other_platforms,
+        declared_platforms={one.name: one.declared for one in environment.candidates},
         **msgspec.structs.asdict(environment.stack),
         artifacts=tuple(
             PlannedArtifact(

@@ -15,9 +15,10 @@ _ADVICE = {
     errno.EIO: DYING,
     errno.ENOSPC: "free some space; the same command goes on where it stopped",
     errno.EDQUOT: "free some space, or have the quota raised; the same command goes on where it stopped",
+    errno.EMFILE: "allow more open files in this shell: ulimit -n 4096; the same command goes on",
     errno.EROFS: "the disk is mounted read-only: mount it read-write, or see dmesg for why it became so",
 }
-"""By the kernel's number; what isn't here is no disk's fault."""
+"""By the kernel's number: what a disk refuses, and what an administrator allows."""
 
 
 def advice(problem: OSError) -> str | None:

@@ -1,7 +1,7 @@
 """Checks an environment from inside, run by that environment's interpreter: bundler isn't in it.
 
 Its argument is JSON: ``wanted``, modules to import; ``if_there``, modules to import where they exist;
-``compute``, whether to try what torch computes with too.
+``compute``, whether to try what torch computes with too; ``loaded``, whether to say which files were loaded.
 """
 
 import importlib
@@ -45,6 +45,23 @@ def import_one(name):
         versions["torch.version.cuda"] = str(module.version.cuda)
         versions["torch.cuda.device_count"] = str(module.cuda.device_count())
     return versions
+
+
+def is_there(name):
+    """Return whether a module exists; one whose package is broken does, and says so when it is imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as problem:
+        return not f"{name}.".startswith(f"{problem.name}.")
+    except Exception:
+        return True
+
+
+def loaded():
+    """Return the files that are mapped into this process, a line each."""
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        rows = (line.rstrip("\n").split(maxsplit=5) for line in maps)
+        return "\n".join(sorted({row[5] for row in rows if len(row) == 6 and row[5].startswith("/")}))
 
 
 def devices():
@@ -116,12 +133,14 @@ def all_reduce():
 def main():
     """Run all parts; exit 1 if one failed."""
     task = json.loads(sys.argv[1])
-    modules = task["wanted"] + [name for name in task["if_there"] if importlib.util.find_spec(name)]
+    modules = task["wanted"] + [name for name in task["if_there"] if is_there(name)]
     passed = [report(f"import {name}", lambda name=name: import_one(name)) for name in modules]
     if task["compute"] and "torch" in modules:
         passed.append(report("devices", devices))
         passed.append(report("triton kernel", compile_kernel))
         passed.append(report("all-reduce", all_reduce))
+    if task["loaded"]:
+        passed.append(report("loaded", loaded))
     sys.stdout.flush()
     # What libraries leave behind at exit is no part of the check.
     os._exit(0 if all(passed) else 1)

@@ -8,10 +8,13 @@ import contextlib
 import importlib.util
 import marshal
 import os
+import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+LEFT = re.compile(r"\.pyc\.[0-9]+$")
+"""The temporary name of a compiled module, as ``py_compile`` makes it."""
 STEP = 100
 HEADER = 16
 """Bytes before the code in a compiled module (PEP 552)."""
@@ -44,7 +47,12 @@ def is_whole(compiled):
 
 def main():
     """Compile all, over all cores."""
-    modules = [str(path) for folder in sys.argv[1:] for path in Path(folder).rglob("*.py")]
+    found = [path for folder in sys.argv[1:] for path in Path(folder).rglob("*.py*")]
+    for path in found:
+        # What a run that was killed was writing: nobody reads it.
+        if LEFT.search(path.name):
+            path.unlink(missing_ok=True)
+    modules = [str(path) for path in found if path.suffix == ".py"]
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for done, _ in enumerate(pool.map(compile_module, modules, chunksize=32), 1):
             if done % STEP == 0:

@@ -145,6 +145,17 @@ def describe() -> HostFacts:
     )
 
 
+def virtual_packages(host: HostFacts) -> dict[str, str]:
+    """Return what conda calls a host's virtual packages; an empty version stands for what it lacks."""
+    capabilities = (gpu.compute_capability for gpu in host.gpus if gpu.compute_capability)
+    return {
+        "__cuda": host.driver_cuda or "",
+        "__cuda_arch": min(capabilities, key=lambda text: [*map(int, text.split("."))], default=""),
+        "__glibc": host.glibc or "",
+        "__linux": host.kernel.partition("-")[0],
+    }
+
+
 def read_target(path: Path) -> HostFacts:
     """Read the facts that ``doctor --describe`` wrote on another host.
 

@@ -26,6 +26,11 @@ CAUSES = (
         "raise this user's quota; the same command goes on",
     ),
     (
+        r"too many open files",
+        "the installer may not open as many files at once as it needs",
+        "allow more in this shell: ulimit -n 4096; the same command goes on",
+    ),
+    (
         r"lock-?file version|unsupported lock|requires-pixi|newer version of pixi",
         "this pixi can't read the workspace",
         "name a newer pixi: BUNDLER_PIXI=/path/to/pixi",

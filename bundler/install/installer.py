@@ -19,6 +19,7 @@ from packaging.version import Version
 
 from bundler.common.durable import make_folder, sync_file_system, write_atomically
 from bundler.errors import InstallError
+from bundler.generations import home_of
 from bundler.installation import CACHE
 from bundler.platforms import cuda_of
 from bundler.store import MIRROR, REFILL
@@ -66,8 +67,8 @@ class Caches:
 
     @classmethod
     def of_installation(cls, root: Path) -> Caches:
-        """Return an installation's caches, which both installers share."""
-        pixi = root / CACHE / "pixi"
+        """Return an installation's caches, which both installers and all generations share."""
+        pixi = home_of(root) / CACHE / "pixi"
         return cls(pixi=pixi, conda=pixi / "pkgs", uv=pixi / "uv-cache")
 
     @classmethod
@@ -110,7 +111,7 @@ class Installer(Protocol):
         Interrupted or failed, the same call goes on where it stopped; over finished environments it has
         nothing to do.
 
-        :param root: a folder with pixi.toml and pixi.lock, which stay as they are.
+        :param root: a folder with pixi's manifest and pixi.lock, which stay as they are.
         :raises InstallError: an artifact is missing or damaged, the disk is full, or the lock can't be read.
         """
 

@@ -18,6 +18,7 @@ from bundler.errors import InstallError
 from bundler.install.explain import damaged_of, explain
 from bundler.install.folder_channel import seed
 from bundler.install.installer import (
+    OVERRIDE_CUDA,
     Caches,
     clean_environment,
     cuda_override,
@@ -28,8 +29,10 @@ from bundler.install.installer import (
 )
 from bundler.install.mirror import LoopbackMirror
 from bundler.install.program import run
+from bundler.pixi_manifest import PIXI, find_manifest
+from bundler.platforms import CUDA, CUDA_ARCH, pixis_choice
 from bundler.store import MIRROR
-from bundler.workspace import LOCK, MANIFEST, prefix_of
+from bundler.workspace import LOCK, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -146,6 +149,7 @@ class PixiInstaller:
         caches.join()
         artifacts = _artifacts(environments, store)
         names = [environment.name for environment in environments]
+        manifest = find_manifest(root) or root / PIXI
         self._check_lock_version(root / LOCK)
         total = sum(store.path(one.url).stat().st_size for one in artifacts if store.has(one))
         with (
@@ -153,7 +157,7 @@ class PixiInstaller:
             sound_caches(caches, reporter),
             reporter.phase(f"install {', '.join(names)}", total) as meter,
             LoopbackMirror(store.root / MIRROR, meter.advance) as mirror,
-            unchanged(root / LOCK, root / MANIFEST),
+            unchanged(root / LOCK, manifest),
             workspace_configuration_aside(root),
             scratch_folder(caches) as home,
             moved_aside([prefix_of(root, name) for name in names], root, reporter),
@@ -163,10 +167,11 @@ class PixiInstaller:
             configuration.write_text(configuration_text(mirror.prefixes(artifacts, store)))
             variables = self._environment(caches, home, configuration)
             variables |= cuda_override(environments, os.environ)
-            ended = run(self._command(root, names), variables, root, meter, held=held)
-            if ended.code != 0:
-                damaged = damaged_of(ended, artifacts, store)
-                raise explain("pixi install", ended, root, missing=mirror.missing, damaged=damaged)
+            for command in self._commands(manifest, environments, variables):
+                ended = run(command, variables, root, meter, held=held)
+                if ended.code != 0:
+                    damaged = damaged_of(ended, artifacts, store)
+                    raise explain("pixi install", ended, root, missing=mirror.missing, damaged=damaged)
 
     def _check_lock_version(self, lock: Path) -> None:
         """Say before the install that the lock is too new for this pixi.
@@ -191,9 +196,30 @@ class PixiInstaller:
             "PIXI_NO_PROGRESS": "true",
         }
 
-    def _command(self, root: Path, names: list[str]) -> list[str]:
-        chosen = [word for name in names for word in ("-e", name)]
-        return [str(self.pixi.path), "install", "--frozen", "--manifest-path", str(root / MANIFEST), *chosen]
+    def _commands(
+        self, manifest: Path, environments: Sequence[EnvironmentLock], variables: Mapping[str, str]
+    ) -> Iterator[list[str]]:
+        """Yield one call for all environments, but for those whose platform pixi must be told."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for one in environments:
+            word = platform_word(one, variables.get(OVERRIDE_CUDA, ""))
+            groups.setdefault(("--platform", word) if word else (), []).append(one.name)
+        for words, names in groups.items():
+            chosen = [word for name in names for word in ("-e", name)]
+            start = [str(self.pixi.path), "install", "--frozen", "--manifest-path", str(manifest)]
+            yield [*start, *words, *chosen]
+
+
+def platform_word(environment: EnvironmentLock, cuda: str) -> str | None:
+    """Return the manifest's name of the platform to install where pixi might take another by itself.
+
+    :param cuda: the version that pixi is told to be the host's; empty: it has none.
+    """
+    carried = next((one for one in environment.candidates if one.name == environment.platform), None)
+    # What GPUs the host has isn't asked here: none, or newer ones than any platform wants.
+    hosts = ({CUDA: cuda, CUDA_ARCH: capability} for capability in ("", "999"))
+    sure = all(pixis_choice(environment.candidates, host) == carried for host in hosts)
+    return None if carried is None or sure else carried.declared
 
 
 def _artifacts(environments: Sequence[EnvironmentLock], store: Store) -> list[Artifact]:

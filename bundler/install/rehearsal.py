@@ -96,9 +96,12 @@ def rehearse(
     return passed
 
 
-def imports_of(environment: EnvironmentLock) -> tuple[str, ...]:
-    """Return the modules that a manifest names for an environment: torch and sglang, where it has them."""
-    return Imports.of(environment).wanted
+def imports_of(environment: EnvironmentLock, rehearsal: Rehearsal) -> tuple[str, ...]:
+    """Return the modules that a manifest names for an environment that serves: those that were rehearsed."""
+    imports = Imports.of(environment)
+    if not imports.wanted:
+        return ()
+    return tuple(name for name in imports.every if name in imports.wanted or name in rehearsal.imports)
 
 
 def abandoned(store: Path) -> list[Path]:

@@ -20,7 +20,7 @@ class RehearsalTask(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be rehearsed."""
 
     root: str
-    """The scratch folder, with pixi.toml and pixi.lock."""
+    """The scratch folder, with pixi's manifest and pixi.lock."""
     store: str
     environments: tuple[str, ...]
     installer: InstallerWord
@@ -58,7 +58,7 @@ def rehearse_inside(task: RehearsalTask, reporter: OuterSide) -> Answer:
         if environment.stack.python is None:
             continue
         imports = Imports.of(environment, task.imports.get(environment.name))
-        versions = check_imports(prefix_of(root, environment.name), imports)
+        versions = check_imports(prefix_of(root, environment.name), imports, elsewhere=True)
         names = [name for name in versions if name in imports.wanted or name in imports.if_there]
         reporter.say(f"{environment.name}: imported {', '.join(names) or 'nothing'}")
         imported |= dict.fromkeys(names)

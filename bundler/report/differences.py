@@ -69,22 +69,18 @@ def contents_of(place: Path) -> Contents:
 
 
 def _of_installation(found: Installation) -> Contents:
-    whole = _of_manifests("installation", str(found.root), found.manifests)
     there = {file.path for file in found.receipt.files}
-    # A store that was pruned is in the manifests, and not there any more.
-    files = {path: entry for path, entry in whole.files.items() if path in there}
     return Contents(
         kind="installation",
-        name=whole.name,
-        environments=whole.environments,
-        models=whole.models,
-        files=files,
+        name=str(found.home),
+        environments=found.environments,
+        models=found.models,
+        # A store that was pruned is in the manifests, and not there any more.
+        files={path: entry for path, entry in found.entries.items() if path in there},
     )
 
 
-def _of_manifests(
-    kind: Literal["bundle", "installation", "manifest"], name: str, found: Iterable[Manifest]
-) -> Contents:
+def _of_manifests(kind: Literal["bundle", "manifest"], name: str, found: Iterable[Manifest]) -> Contents:
     """Join what manifests say; of two of a name the later one's counts."""
     found = list(found)
     return Contents(

@@ -7,13 +7,13 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bundler.archive.stored_file import FrameCache, open_stored
 from bundler.common.progress import SILENT
 from bundler.errors import BundlerError, DamagedError, MissingVolumeError
 from bundler.installation import ARTIFACTS
 from bundler.report.licences import Licence, understand
 from bundler.report.package_metadata import NO_METADATA, UNREADABLE, PackageMetadata, read_metadata
 from bundler.report.runtime_packages import RuntimePackage, file_name, read_runtime, unhashed_files
-from bundler.report.stored_file import FrameCache, open_stored
 from bundler.workspace import LOCK
 
 if TYPE_CHECKING:

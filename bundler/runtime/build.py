@@ -31,9 +31,11 @@ from bundler.manifest import Runtime
 from bundler.runtime import relocatable
 from bundler.runtime.launchers import template
 from bundler.runtime.own_wheel import own_wheel
-from bundler.workspace import LOCK, MANIFEST, OWN_ENVIRONMENT, own_workspace, prefix_of
+from bundler.workspace import OWN_ENVIRONMENT, own_workspace, prefix_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bundler.common.progress import Reporter
     from bundler.store import Store
     from bundler.workspace import EnvironmentLock, Workspace
@@ -148,8 +150,8 @@ def _make(plan: _Plan, workspace: Workspace, store: Store, scratch: Path, report
 
     root = scratch / "root"
     root.mkdir()
-    for path in (workspace.manifest_path, workspace.lock_path):
-        shutil.copyfile(path, root / {workspace.manifest_path: MANIFEST, workspace.lock_path: LOCK}[path])
+    for path in workspace.files:
+        shutil.copyfile(path, root / path.name)
     installer = NativeInstaller.find(Caches.of_store(store.root.absolute()))
     installer.install(root, [plan.environment], store, reporter)
     prefix = prefix_of(root, plan.environment.name)
@@ -244,11 +246,12 @@ def _prune(folder: Path) -> None:
         path.unlink()
 
 
-def install_script(runtime: Runtime, payload_bytes: int) -> bytes:
+def install_script(runtime: Runtime, payload_bytes: int, names: Iterable[str] = ()) -> bytes:
     """Return ``install.sh`` for a bundle.
 
     :param runtime: what travels beside it.
     :param payload_bytes: bytes that unpacking the bundle writes.
+    :param names: what it puts directly into the destination; one that a shell must quote is left out.
     """
     newest = max(_numbers(OLDEST_GLIBC), _numbers(runtime.glibc or OLDEST_GLIBC))
     text = template("install.sh").replace(
@@ -260,4 +263,6 @@ def install_script(runtime: Runtime, payload_bytes: int) -> bytes:
     }
     for name, value in figures.items():
         text = text.replace(f"\n{name}=0\n", f"\n{name}={value}\n")
+    plain = " ".join(sorted({name for name in names if re.fullmatch(r"[A-Za-z0-9._+-]+", name)}))
+    text = text.replace("\npayload_names=''\n", f"\npayload_names='{plain}'\n")
     return text.encode()

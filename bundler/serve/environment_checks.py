@@ -36,9 +36,17 @@ def writable_folder(root: Path, inside: str) -> Path:
     folder = root / inside
     if not root.exists() or can_write(folder) is None:
         return folder
+    return user_folder(root, Path(inside).name)
+
+
+def user_folder(root: Path, name: str) -> Path:
+    """Return this user's own folder for an installation that another's is.
+
+    :param name: ``cache`` or ``run``.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    name = f"{root.name}-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]}"
-    return Path(base) / "bundler" / name / Path(inside).name
+    place = f"{root.name}-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]}"
+    return Path(base) / "bundler" / place / name
 
 
 def can_write(folder: Path) -> str | None:

@@ -13,6 +13,7 @@ from bundler.host.fit import DEFAULT_MEM_FRACTION
 from bundler.host.needs import choose_tp_size
 from bundler.host.network import client_host, interface_towards, split_address
 from bundler.host.surroundings import SAFE_PATH, withheld
+from bundler.pixi_manifest import PIXI, find_manifest
 from bundler.serve import flags
 from bundler.serve.environment_checks import can_write
 from bundler.serve.server_record import run_folder, secret_path, server_name
@@ -218,7 +219,8 @@ def _driver_path(host: HostFacts, base: Mapping[str, str]) -> dict[str, str]:
 
 def _pixi_run(target: Served) -> tuple[str, ...]:
     """Return what runs a command in a workspace's environment, from the folder where one is."""
-    elsewhere = ("--manifest-path", str(target.root / "pixi.toml")) if target.root != Path.cwd() else ()
+    manifest = find_manifest(target.root) or target.root / PIXI
+    elsewhere = ("--manifest-path", str(manifest)) if target.root != Path.cwd() else ()
     return ("pixi", "run", "--frozen", *elsewhere, "--environment", target.software.environment or "default")
 
 

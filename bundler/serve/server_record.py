@@ -10,6 +10,7 @@ import msgspec
 from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.errors import NotRunningError
+from bundler.generations import home_of
 from bundler.installation import RUN
 from bundler.serve.environment_checks import writable_folder
 from bundler.serve.process_tree import FirstProcess, find_tree, started_at
@@ -75,8 +76,8 @@ def server_name(port: int, node_rank: int = 0) -> str:
 
 
 def run_folder(root: Path) -> Path:
-    """Return where an installation's servers are recorded."""
-    return writable_folder(root, RUN)
+    """Return where an installation's servers are recorded, whichever generation they run from."""
+    return writable_folder(home_of(root), RUN)
 
 
 def write_state(folder: Path, state: ServerState) -> None:

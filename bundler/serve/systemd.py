@@ -7,6 +7,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
 
+from bundler.generations import home_of
 from bundler.serve.launch import DEFAULT_PORT
 from bundler.serve.server_record import server_name
 
@@ -41,19 +42,20 @@ def unit(
     :param user: who serves; root where not given.
     """
     target, nnodes, port = launch.target, launch.wishes.nnodes, str(launch.port)
+    home = home_of(target.root.absolute())
     status = ["status", "--wait", str(start_seconds), "--port", port, "--node-rank", str(rank)]
     template = resources.files("bundler.serve").joinpath("data/bundler.service").read_text("utf-8")
     return Template(template).substitute(
         model=target.spec.name,
         port=port,
         node=f", node rank {rank} of {nnodes}" if nnodes > 1 else "",
-        root=str(target.root.absolute()).replace("%", "%%"),
+        root=str(home).replace("%", "%%"),
         user=f"User={user}\n" if user else "",
         serve=_command([*bundler, *_serve(launch, rank, start_seconds)]),
         status=_command([*bundler, *status]),
         start_seconds=start_seconds + 120,
         stop_seconds=STOP_SECONDS,
-        log=target.root.absolute() / ".bundler" / "run" / f"{server_name(launch.port, rank)}.log",
+        log=home / ".bundler" / "run" / f"{server_name(launch.port, rank)}.log",
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from bundler.common.disk_trouble import advice
 from bundler.common.durable import open_to_all, sync_file_system
 from bundler.errors import DestinationError, InstallError
+from bundler.generations import current_root
 from bundler.installation import STATE, Installation, InstalledEnvironment, now, refuse_planted, write_receipt
 from bundler.store import MIRROR, Store
 from bundler.workspace import Workspace
@@ -29,7 +30,8 @@ def install_environments(
 ) -> Installation:
     """Install environments from the installation's own store, check them, and write the receipt.
 
-    While it runs the receipt doesn't name them, so that an interrupted install isn't taken for a whole one.
+    While it runs the receipt doesn't name those that aren't finished yet, so that an interrupted install
+    isn't taken for a whole one.
 
     :param names: environments, by name or alias.
     :returns: the installation with its new receipt.
@@ -38,6 +40,7 @@ def install_environments(
     :raises DestinationError: this user may not write there.
     """
     from bundler.install.choose import choose_installer
+    from bundler.install.native import NativeInstaller, is_finished
     from bundler.runtime.launchers import write_launchers
 
     refuse_planted(installation.root)
@@ -45,8 +48,14 @@ def install_environments(
     recorded = {name: one.platform for name, one in installation.environments.items()}
     workspace = Workspace.load(installation.root, recorded)
     environments = list({one.name: one for one in map(workspace.environment, names)}.values())
-    chosen = choose_installer(installer, root=installation.root, reporter=reporter)
-    _rewrite_receipt(installation, without={one.name for one in environments})
+    chosen = choose_installer(installer, root=installation.home, reporter=reporter)
+    finished = {
+        one.name
+        for one in environments
+        # Only of its own work an installer knows that it will leave it as it is.
+        if chosen.name == NativeInstaller.name and is_finished(installation.root.absolute(), one)
+    }
+    _rewrite_receipt(installation, without={one.name for one in environments} - finished)
     chosen.install(installation.root, environments, Store.of(installation.root), reporter)
     done = [
         InstalledEnvironment(
@@ -58,7 +67,8 @@ def install_environments(
         for one in environments
     ]
     _compile(installation, environments, reporter)
-    write_launchers(installation.root, installation.environments)
+    if current_root(installation.home) == installation.root:
+        write_launchers(installation.home, installation.environments)
     for one in environments:
         # Installers keep modes of their own: rattler's records are for the owner alone.
         open_to_all(installation.prefix(one.name))
@@ -95,7 +105,7 @@ def remove_store(installation: Installation, reporter: Reporter) -> Installation
         f"the store is removed, {size_text(freed)}: the environments stay; to install them again, "
         "or to add a delta to this installation, unpack the bundle again"
     )
-    return Installation(installation.root)
+    return Installation(installation.root, follow=False)
 
 
 def _require_writable(root: Path) -> None:
@@ -140,7 +150,7 @@ def _compile(installation: Installation, environments: Iterable[EnvironmentLock]
     from bundler.install.compiled import compile_modules
 
     prefixes = {one.name: installation.prefix(one.name) for one in environments if one.stack.python}
-    for name, prefix in {**prefixes, "runtime": installation.root / "runtime"}.items():
+    for name, prefix in {**prefixes, "runtime": installation.home / "runtime"}.items():
         folders = list(prefix.glob("lib/python3*"))
         if folders:
             compile_modules(prefix / "bin" / "python", folders, name, reporter)
@@ -150,7 +160,7 @@ def _rewrite_receipt(
     installation: Installation, *, without: set[str], added: Iterable[InstalledEnvironment] = ()
 ) -> Installation:
     """Replace environments in the receipt as it now lies there."""
-    receipt = Installation(installation.root).receipt
+    receipt = Installation(installation.root, follow=False).receipt
     others = (one for one in receipt.environments if one.name not in without)
     write_receipt(installation.root, msgspec.structs.replace(receipt, environments=(*others, *added)))
-    return Installation(installation.root)
+    return Installation(installation.root, follow=False)

@@ -53,6 +53,8 @@ class PackOptions:
     allow_launch: tuple[str, ...] = ()
     """Names that the models' launches may set though they aren't on the lists."""
     pixi: Path | None = None
+    since: Path | None = None
+    """A bundle, a manifest or an installation: what it has isn't carried again."""
     reporter: Reporter
 
 
@@ -201,18 +203,25 @@ def _recipe(
 ) -> Recipe:
     """Put together what decides the bundle's bytes."""
     from bundler.archive.recipe import Recipe
+    from bundler.work.base import known_by_digest, read_base
 
     members = _members(selection, models)
-    runtime, companions = _runtime(selection, sum(member.size for member in members), options, scratch)
+    base = read_base(options.since) if options.since else None
+    if base is not None:
+        members = [*known_by_digest(members, base, options.reporter)]
+    runtime, companions = _runtime(selection, members, options, scratch)
     head = Manifest(
         name=name,
         # The writer fills in its own versions.
         writer=Writer(bundler="", libzstd=""),
-        environments=_environments(selection),
+        environments=_environments(selection, rehearsal),
         models=tuple(model.entry for model in models),
         rehearsal=rehearsal,
         runtime=runtime,
+        requires=("delta",) if base else (),
+        base=base.named if base else None,
     )
+    told = notes(models)
     return Recipe(
         head=head,
         members=members,
@@ -220,7 +229,8 @@ def _recipe(
         level=options.level,
         volume_size=options.volume_size,
         parity=options.parity,
-        notes=tuple(notes(models)),
+        notes=(*told, *base.notes()) if base else tuple(told),
+        base=base.contents if base else frozenset(),
     )
 
 
@@ -237,17 +247,18 @@ def _members(selection: Selection, models: list[CarriedModel]) -> list[Member]:
     return members
 
 
-def _environments(selection: Selection) -> tuple[Environment, ...]:
+def _environments(selection: Selection, rehearsal: Rehearsal) -> tuple[Environment, ...]:
     from bundler.collect.entries import environment_entry
     from bundler.install.rehearsal import imports_of
 
     return tuple(
-        environment_entry(one, selection.store, imports=imports_of(one)) for one in selection.environments
+        environment_entry(one, selection.store, imports=imports_of(one, rehearsal))
+        for one in selection.environments
     )
 
 
 def _runtime(
-    selection: Selection, payload: int, options: PackOptions, scratch: Path
+    selection: Selection, members: Sequence[Member], options: PackOptions, scratch: Path
 ) -> tuple[Runtime | None, dict[str, Path | bytes]]:
     """Make what brings bundler itself. A bundle of models alone adds to an installation, which has it."""
     if selection.workspace is None or not selection.environments:
@@ -265,7 +276,9 @@ def _runtime(
     without = "no pixi: the target installs natively (--pixi adds one)"
     pixi = f"pixi {runtime.pixi}" if runtime.pixi else without
     options.reporter.say(f"runtime of {runtime.source}: Python {runtime.python}, {pixi}")
-    return runtime, {"install.sh": install_script(runtime, payload), "runtime.tar.gz": archive}
+    names = {member.path.partition("/")[0] for member in members}
+    script = install_script(runtime, sum(member.size for member in members), names)
+    return runtime, {"install.sh": script, "runtime.tar.gz": archive}
 
 
 def notes(models: Sequence[CarriedModel]) -> Iterator[str]:

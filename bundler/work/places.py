@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bundler.archive.bundle import bundles_below, find_bundle, is_bundle
 from bundler.archive.media import PACK_JOURNAL
 from bundler.archive.sums import LOG, MANIFEST, README, SIGNATURE, SUMS, is_volume
+from bundler.archive.survey import refuse_nowhere
 from bundler.errors import DestinationError, UnknownNameError, UsageError
 from bundler.installation import HOME_VARIABLE, STATE
 from bundler.workspace import PACKED
@@ -30,10 +31,12 @@ def sort_places(places: Sequence[Path]) -> tuple[list[Path], Path | None]:
     A place is a bundle's folder, or a disk with one bundle directly below; the last one, where it is
     neither, is the destination. Without a bundle the one that is here is meant.
 
+    :raises DestinationError: a place that can't be one.
     :raises UsageError: the destination doesn't come last, or a bundle is named twice.
     :raises UnknownNameError: no bundle is there, or several are, or a word seems to be a bundle's misspelt.
     """
     for place in places:
+        refuse_nowhere(place)
         _refuse_file(place)
     *first, last = places or (None,)
     bundles = [_bundle_at(place, places) for place in first if place is not None]

@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bundler.errors import UsageError
+from bundler.host.facts import read_target, virtual_packages
 from bundler.installation import WEIGHTS
+from bundler.pixi_manifest import find_manifest
 from bundler.store import Store
-from bundler.workspace import MANIFEST, OWN_ENVIRONMENT, Workspace
+from bundler.workspace import OWN_ENVIRONMENT, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +70,7 @@ def select(
     allow_unhashed: bool = False,
     allow_pickle: bool = False,
     platform: str | None = None,
+    target: Path | None = None,
 ) -> Selection:
     """Open what the user names.
 
@@ -75,15 +78,14 @@ def select(
     :param names: names or aliases of environments.
     :param models: names, manifests, folders or hubs' addresses.
     :param platform: the lock's platform to carry, where a GPU host fits several.
+    :param target: the description of a host, whose driver decides where no platform is named.
     :raises InputError: no such thing, or it can't be carried.
     :raises UsageError: two models of one name.
     """
     fetched: tuple[EnvironmentLock, ...] = ()
     workspace = None
-    if names or not models or (root / MANIFEST).is_file():
-        workspace = Workspace.load(root, {"": platform} if platform else None)
-        if platform:
-            workspace.check_platform(names or (DEFAULT,), platform)
+    if names or not models or find_manifest(root):
+        workspace = open_workspace(root, names or (DEFAULT,), platform, target)
         fetched = chosen_environments(workspace, names, models, allow_unhashed=allow_unhashed)
         wanted = {workspace.environment(name).name for name in names}
     carried = tuple(one for one in fetched if one.name != OWN_ENVIRONMENT or one.name in wanted)
@@ -93,6 +95,23 @@ def select(
         if called.count(name) > 1:
             raise UsageError(f"two models are called {name}", hint="name each once")
     return Selection(root, workspace, fetched, carried, sources)
+
+
+def open_workspace(
+    root: Path, names: Sequence[str], platform: str | None = None, target: Path | None = None
+) -> Workspace:
+    """Open a workspace for a target.
+
+    :param names: the environments that the platform is for.
+    :param platform: as for :func:`select`.
+    :param target: as for :func:`select`.
+    :raises InputError: there is none, or it has no such platform.
+    """
+    offered = virtual_packages(read_target(target)) if target else None
+    workspace = Workspace.load(root, {"": platform} if platform else None, offered)
+    if platform:
+        workspace.check_platform(names, platform)
+    return workspace
 
 
 def chosen_environments(

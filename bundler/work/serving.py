@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.common.progress import SILENT
 from bundler.errors import InputError, UnknownNameError, UsageError
-from bundler.host.facts import describe
+from bundler.generations import home_of
+from bundler.host.facts import describe, virtual_packages
 from bundler.host.interpreter import find_interpreter, probe
 from bundler.host.needs import Needs
 from bundler.host.surroundings import inherited
 from bundler.installation import CACHE, WEIGHTS, Installation, find_installation
 from bundler.launch_names import exceptions
 from bundler.model import ModelFacts, ModelSpec
+from bundler.pixi_manifest import find_manifest
 from bundler.serve.environment_checks import (
     check_home,
     check_openness,
@@ -76,11 +78,11 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
     try:
         installation: Installation | None = find_installation(choice.start)
     except UnknownNameError:
-        if not choice.dry_run or not (choice.start / "pixi.toml").is_file():
+        if not choice.dry_run or find_manifest(choice.start) is None:
             raise
         installation = None
     root = installation.root if installation else choice.start.resolve()
-    software = _open_software(choice, installation)
+    software = _open_software(choice, installation, host)
     spec, facts, weights = _open_model(choice, installation)
     at_unpack = installation.allowed_launch if installation else frozenset()
     exceptions([spec], {*choice.wishes.allow_launch, *at_unpack}, root)
@@ -90,7 +92,7 @@ def open_choice(choice: Choice, host: HostFacts | None = None) -> Opened:
         facts=facts,
         weights=choice.weights.absolute() if choice.weights else weights,
         software=software,
-        caches=writable_folder(root, CACHE),
+        caches=writable_folder(home_of(root), CACHE),
         pixi=installation is None and choice.python is None,
     )
     host = host or describe()
@@ -155,9 +157,12 @@ def _weights(opened: Opened, deep: bool, reporter: Reporter) -> Iterator[Finding
     return check_weights(installation.root, folder, files, deep=deep, reporter=reporter)
 
 
-def _open_software(choice: Choice, installation: Installation | None) -> Software:
+def _open_software(
+    choice: Choice, installation: Installation | None, host: HostFacts | None = None
+) -> Software:
     """Open ``--python``, else the environment of the installation or the workspace.
 
+    :param host: a described host, whose driver decides on a workspace's platform.
     :raises InputError: there is no such environment or interpreter.
     """
     if choice.python is not None:
@@ -167,7 +172,8 @@ def _open_software(choice: Choice, installation: Installation | None) -> Softwar
     one: EnvironmentLock | Environment
     if installation is None:
         root = choice.start.absolute()
-        one = Workspace.load(root).environment(choice.environment or "default")
+        offered = virtual_packages(host) if host else None
+        one = Workspace.load(root, offered=offered).environment(choice.environment or "default")
     elif installation.environments:
         root, one = installation.root, installation.environment(choice.environment)
     else:

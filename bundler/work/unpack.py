@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from bundler import __version__
 from bundler.errors import InputError
 from bundler.installation import Installation, Receipt, UnpackedBundle, now, write_receipt
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from bundler.host.facts import HostFacts
     from bundler.install.installer import InstallerWord
     from bundler.manifest import Manifest
+    from bundler.work.update import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,50 +37,87 @@ class UnpackOptions:
     prune_store: bool = False
     allow_launch: tuple[str, ...] = ()
     """Names that the models' launches may set though they aren't on the lists."""
+    source: Path | None = None
+    """An installation whose files are taken over where they are the bundle's."""
+    keep: int = 1
+    """Older generations that stay after an update."""
     reporter: Reporter
 
 
-def check(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
+def check(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
     """Refuse what can't be unpacked, before anything is written.
 
     :raises BundlerError: bundle, destination or host aren't fit.
     """
     from bundler.archive import survey
     from bundler.archive.volume_check import check_volumes
+    from bundler.work.update import check_base
 
     # What is wrong with bundle and place comes first: the preflight tries the destination by writing to it.
-    survey.check_place(bundle, destination)
+    survey.check_place(bundle, place.root)
+    check_base(bundle, place)
     _allowed(bundle, options)
     check_volumes(bundle, partial=options.partial)
     if options.preflight:
-        _preflight(bundle, destination, options)
+        _preflight(bundle, place, options)
 
 
 def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Installation:
     """Check, unpack and install a bundle.
 
+    An installation whose files it would replace gets a new generation, which counts when it is whole.
+
     :raises BundlerError: any step's; run again, each goes on where it stopped.
     """
     from bundler.archive.unpack import unpack_bundle
+    from bundler.work import update
+    from bundler.work.carry import carry_on
 
-    check(bundle, destination, options)
+    place = update.place_for(bundle, destination, options.source)
+    check(bundle, place, options)
+    update.begin(place, options.reporter)
     unpacked = unpack_bundle(
         bundle,
-        destination,
+        place.root,
         threads=options.threads,
         partial=options.partial,
         verify_first=options.verify_first,
+        donor=place.donor,
         reporter=options.reporter,
     )
-    _keep_receipt(bundle, destination, unpacked, options)
-    installation = Installation(destination)
-    if options.install and bundle.manifest.environments:
-        from bundler.work.install import install_environments, remove_store
+    if place.old:
+        carry_on(place.old, place.root, bundle.manifest)
+    _keep_receipt(bundle, place.root, unpacked, options)
+    installation = Installation(place.root, follow=False)
+    if place.old and (left := sorted({*place.old.environments} - {*installation.environments})):
+        options.reporter.say(
+            f"not in the new generation: {', '.join(left)}; the bundle's lock replaces the one it was of"
+        )
+    if options.install and (bundle.manifest.environments or place.old):
+        return _install(installation, bundle, place, options)
+    if place.old:
+        options.reporter.say(
+            "the new generation is unpacked and not installed: what counted before counts still; "
+            "the same command without --no-install goes on"
+        )
+        return place.old
+    return installation
 
-        names = [environment.name for environment in bundle.manifest.environments]
+
+def _install(
+    installation: Installation, bundle: Bundle, place: Place, options: UnpackOptions
+) -> Installation:
+    """Install what the bundle brought; in a new generation all that it has, and then let it count."""
+    from bundler.work import update
+    from bundler.work.install import install_environments, remove_store
+
+    brought = [environment.name for environment in bundle.manifest.environments]
+    names = list(installation.environments) if place.old else brought
+    if names:
         installation = install_environments(installation, names, options.installer, options.reporter)
-        if options.prune_store:
-            installation = remove_store(installation, options.reporter)
+    if options.prune_store:
+        installation = remove_store(installation, options.reporter)
+    update.finish(place, bundle, options.keep, options.reporter)
     return installation
 
 
@@ -86,13 +126,19 @@ def _allowed(bundle: Bundle, options: UnpackOptions) -> tuple[str, ...]:
     return exceptions(specs, options.allow_launch, ", ".join(map(str, bundle.folders)))
 
 
-def _preflight(bundle: Bundle, destination: Path, options: UnpackOptions) -> None:
+def _preflight(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
     from bundler.host.facts import describe
     from bundler.host.preflight import preflight, require
+    from bundler.work.carried import other_platforms
 
     host, wanted = describe(), None if options.install else ()
-    for finding in require(preflight([bundle.manifest], destination, host, environments=wanted), destination):
+    manifest = bundle.manifest
+    if place.donor is not None:
+        manifest = msgspec.structs.replace(manifest, tree=place.donor.lacks(manifest))
+    for finding in require(preflight([manifest], place.root, host, environments=wanted), place.root):
         options.reporter.say(f"warning: {finding.line}")
+    for other in other_platforms(bundle, host):
+        options.reporter.say(f"warning: {other}")
     if line := serving_line(bundle.manifest, host):
         options.reporter.say(f"warning: {line}")
 
@@ -120,7 +166,7 @@ def serving_line(manifest: Manifest, host: HostFacts) -> str | None:
 def _keep_receipt(bundle: Bundle, destination: Path, unpacked: Unpacked, options: UnpackOptions) -> None:
     """Write what was checked, beside what earlier bundles' receipts say."""
     try:
-        old = Installation(destination).receipt
+        old = Installation(destination, follow=False).receipt
     except InputError:
         old = Receipt()
     entry = UnpackedBundle(

@@ -33,7 +33,7 @@ def verify_installation(
     :raises DamagedError: naming each that is missing or differs.
     """
     root = installation.root
-    entries = {entry.path: entry for manifest in installation.manifests for entry in manifest.tree}
+    entries = installation.entries
     kept = {path: entry for path, entry in entries.items() if not f"{path}/".startswith(f"{ARTIFACTS}/")}
     # A bundle of models alone brings no store that could have been pruned.
     pruned = installation.store_pruned and len(kept) < len(entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from bundler.archive.target import Target
 from bundler.archive.unpack import Unpacked
 from bundler.archive.writer import write_bundle
 from bundler.errors import DestinationError
-from tests.archive.make import make_tree, recipe_of, snapshot, unpack
+from tests.archive.make import flip, make_tree, recipe_of, snapshot, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,36 @@ def test_all_of_it(scene: Path) -> None:
 def test_a_part_of_it(scene: Path) -> None:
     (scene / "to/weights/m0/file-6").unlink()
     assert 300_000 < adopted(scene).written < 400_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 20_000, 140_001, 299_999])
+def test_a_file_that_an_interrupted_tar_left_short_is_made_whole(scene: Path, size: int) -> None:
+    os.truncate(scene / "to/weights/m0/file-6", size)
+    shutil.rmtree(scene / "to/weights/m1")
+    assert adopted(scene).kept == 5
+
+
+def test_a_short_file_with_other_content_is_somebodys(scene: Path) -> None:
+    """Also where it begins alike, and where the bundle can't tell."""
+    file = scene / "to/weights/m0/file-6"
+    mine = file.read_bytes()[:100_000] + b"mine"
+    file.write_bytes(mine)
+    with pytest.raises(DestinationError, match="nothing was overwritten"):
+        unpack(scene / "bundle", scene / "to")
+    assert file.read_bytes() == mine
+    file.write_bytes(mine[:-4])
+    for volume in (scene / "bundle").glob("data-*"):
+        flip(volume, 3000)
+    with pytest.raises(DestinationError):
+        unpack(scene / "bundle", scene / "to")
+    assert file.read_bytes() == mine[:-4]
+
+
+def test_the_umask_of_tar_decides_nothing(scene: Path) -> None:
+    for path in (scene / "to").rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    adopted(scene)
 
 
 def test_what_differs_is_not_overwritten(scene: Path) -> None:

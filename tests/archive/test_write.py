@@ -389,3 +389,13 @@ def test_a_replaced_bundle_leaves_nothing_of_the_old_one(tree: Path, tmp_path: P
     with Bundle.open([tmp_path / "b"]) as bundle:
         verify_bundle(bundle)
     assert not (tmp_path / "b/old.txt").exists()
+
+
+def test_volumes_too_small_for_their_bundle_are_refused_first(tree: Path, tmp_path: Path) -> None:
+    """Nobody would read the sums of so many; nothing of it is written."""
+    huge = Member("weights/a", "file", 10 * 10**12, source=BytesSource(b""))
+    recipe = replace(recipe_of(tree), members=[huge], volume_size=20_000_000, frame_size=2**23)
+    with pytest.raises(UsageError, match="too small for 10") as caught:
+        write_bundle(recipe, [tmp_path / "b"])
+    assert caught.value.hint == "--volume-size 239MB or larger"
+    assert not (tmp_path / "b").exists()

@@ -73,3 +73,25 @@ def packed(tmp_path_factory: pytest.TempPathFactory, demo_workspace: DemoWorkspa
 def bundle(packed: Path, tmp_path: Path) -> Path:
     """Return a copy of the bundle that the test may change."""
     return Path(shutil.copytree(packed, tmp_path / packed.name))
+
+
+@pytest.fixture(scope="session")
+def newer(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
+    """Return a bundle like the packed one, with another shard and another pixi.toml; not to be changed."""
+
+    def make(folder: Path) -> Path:
+        model = shutil.copytree(packed.parents[1] / "tiny-glm4-moe", folder / "tiny-glm4-moe")
+        workspace = shutil.copytree(packed.parents[1] / "workspace", folder / "workspace", symlinks=True)
+        shard = model / "model-00001-of-00004.safetensors"
+        data = bytearray(shard.read_bytes())
+        data[-1] ^= 1
+        shard.write_bytes(data)
+        (workspace / "pixi.toml").write_text((workspace / "pixi.toml").read_text() + "# newer\n")
+        done = run_bundler(
+            *("pack", "-C", workspace, "--env", "default", "--model", model, "--no-rehearse"),
+            *("--volume-size", "10MB", "-o", folder / "bundles", "--name", "newer"),
+        )
+        assert done.returncode == 0, done.stderr
+        return folder / "bundles" / "newer"
+
+    return shared(tmp_path_factory, "newer", make)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.errors import DestinationError
 from tests.cli.conftest import PROJECT, run_bundler
 
 if TYPE_CHECKING:
@@ -91,6 +91,29 @@ def test_stock_tools_give_the_same_tree(bundler: Bundler, bundle: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "stock") == tree(tmp_path / "ours")
     assert "not installed yet: default" in done.stdout
+
+
+def test_what_stock_tools_began_install_sh_ends(bundle: Path, tmp_path: Path) -> None:
+    """Under a hardened umask, with a file cut short and one missing: adopted, mended, all modes set."""
+    for tool in ("zstd", "tar"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool} on this machine")
+    stock = tmp_path / "stock"
+    stock.mkdir()
+    script = f"umask 077; cat data-*.tar.zst | zstd -dq | tar x -C {stock}"
+    subprocess.run(["sh", "-ec", script], cwd=bundle, check=True)
+    whole = tree(stock)
+    largest = max((path for path in stock.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    (stock / "pixi.lock").unlink()
+    command = ["sh", bundle / "install.sh", stock, "--no-install"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    own = (".bundler", "bin", "runtime")
+    assert tree(stock, own) == whole
+    for path in stock.rglob("*"):
+        if path.relative_to(stock).parts[0] not in own and not path.is_symlink():
+            assert path.stat().st_mode & 0o777 in ((0o755,) if path.is_dir() else (0o644, 0o755)), path
 
 
 def test_disks_in_two_folders_and_in_turn(bundler: Bundler, bundle: Path, tmp_path: Path) -> None:
@@ -182,7 +205,7 @@ def test_another_bundle_adds_a_model_and_an_environment(
     assert {one["name"] for one in receipt["environments"]} == {"default", "extra"}
     assert len(receipt["bundles"]) == 3
     assert (installed / "weights" / "other" / "config.json").is_file()
-    # One of another lock is refused before anything is written, and by name.
+    # One of another lock is an update, and what of the older one isn't in it is said.
     (workspace / "pixi.toml").write_text((workspace / "pixi.toml").read_text() + "# changed\n")
     done = bundler(
         "pack", "-C", workspace, "--env", "extra", "--no-rehearse", "-o", disk, "--name", "another"
@@ -190,8 +213,9 @@ def test_another_bundle_adds_a_model_and_an_environment(
     assert done.returncode == 0, done.stderr
     assert "runtime of environment bundler" in done.stderr
     assert "no pixi: the target installs natively" in done.stderr
-    for words in ((), ("--dry-run",)):
-        done = bundler("unpack", disk / "another", installed, *NATIVE, *words)
-        assert done.returncode == DestinationError.exit_code
-        assert "it has another pixi.toml" in done.stderr and "a new folder" in done.stderr
+    done = bundler("unpack", disk / "another", installed, *NATIVE)
+    assert done.returncode == 0 and "not in the new generation: default" in done.stderr
+    shown = json.loads(bundler("history", "-C", installed, "--json").stdout)["generations"]
+    assert [one["environments"] for one in shown] == [["default", "extra"], ["extra"]]
+    assert shown[0]["models"] == shown[1]["models"] == ["tiny-glm4-moe", "other"]
     assert bundler("verify", "--deep", installed).returncode == 0

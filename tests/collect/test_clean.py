@@ -134,4 +134,4 @@ def test_the_command(root: Path) -> None:
     assert "would be freed" in done.output
     CliRunner().invoke(clean_command, ["-C", str(root)], catch_exceptions=False)
     done = CliRunner().invoke(clean_command, ["-C", str(root)], catch_exceptions=False)
-    assert done.output == "nothing to free\n"
+    assert done.stdout == "nothing to free\n"

@@ -18,12 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from bundler.common.durable import LIBC
 from bundler.install import installer
 from tests.faults.disk import Fault, FaultyDisk
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMANDS = {"pack": "tests.faults.commands", "fetch": "tests.faults.commands"}
 PRELOADED = ("tests.faults.commands", "bundler.cli.unpack", "bundler.cli.install", "bundler.work.unpack")
+PR_SET_CHILD_SUBREAPER = 36
+"""Of ``prctl``, in ``linux/prctl.h``."""
 LONGEST = 60.0
 """Seconds after which a run counts as hung."""
 
@@ -132,6 +137,8 @@ def _serve() -> None:
     from bundler.archive import batches
     from bundler.cli import main
 
+    # What a killed run leaves behind becomes this process's to end.
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
     batches.BATCH_BYTES = 60_000
     main.MODULES.update(COMMANDS)
     for name in PRELOADED:
@@ -147,7 +154,18 @@ def _serve() -> None:
             os.setpgid(0, 0)
             _child(job, fault, notes)
         code = _wait(pid, fault)
+        _bury()
         print(json.dumps({"code": code, "seconds": time.monotonic() - start}), flush=True)
+
+
+def _bury() -> None:
+    """End what a killed run had started: it would write on while the next one runs or is looked at."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 def _wait(pid: int, fault: Fault) -> int:

@@ -81,13 +81,22 @@ def fetch_subject(work: Path, source: Path, address: str) -> Subject:
     return Subject("fetch", words, work, source, result, lambda: False)
 
 
+def _code_of(path: Path) -> str:
+    """Return a compiled module's digest without its header, which holds the source's time."""
+    return hashlib.sha256(path.read_bytes()[16:]).hexdigest()
+
+
 def install_subject(work: Path, seed: Path) -> Subject:
     """Return an install of the environment ``extra`` of an unpacked installation."""
     words = ("install", "--installer", "native", "-e", "extra", str(work))
     prefix = work / ".pixi/envs/extra"
 
     def result() -> Facts:
-        return snapshot(prefix)
+        found = snapshot(prefix)
+        for name, facts in found.items():
+            if name.endswith(".pyc"):
+                found[name] = (*facts[:-1], _code_of(prefix / name))
+        return found
 
     def finished() -> bool:
         return any(one.name == "extra" for one in Installation(work).receipt.environments)

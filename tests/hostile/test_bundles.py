@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import shared
 from tests.hostile.cases import CASES
+from tests.hostile.cases.table import DAMAGED, REFUSED
 from tests.hostile.nursery import HUNG, Nursery
 from tests.hostile.workshop import Workshop, make_bundle
 
@@ -109,7 +110,7 @@ def test_hostile_bundles(
     bundle, canary = seen(workshop.bundle), seen(workshop.canary)
     ended: dict[str, Ended] = {}
     found: list[str] = []
-    ways = {"inspect": (), "verify": (), "unpack": ("out",)}
+    ways = {"inspect": (), "verify": ("--deep",), "unpack": ("out",)}
     for command, words in (ways | {"repair": ("--to", "mended")} if case.repair else ways).items():
         done = ended[command] = nursery.run(command, "bundle", *words, cwd=home)
         found += faults(command, done)
@@ -124,6 +125,8 @@ def test_hostile_bundles(
     assert not found, f"{found}\n{said}"
     assert ended["unpack"].code in case.unpack, said
     assert ended["verify"].code in case.verify, said
+    if ended["unpack"].code in REFUSED - DAMAGED and case.unpack <= REFUSED:
+        assert not (home / "out").exists(), "what is refused is refused before anything is written"
 
 
 def test_the_table_is_long_and_no_case_is_another() -> None:

@@ -59,6 +59,14 @@ def test_one_that_a_full_disk_cut_short_is_made_anew(package: Path) -> None:
     assert path.read_bytes() == whole
 
 
+def test_what_a_killed_run_was_writing_goes(package: Path) -> None:
+    left = package / "__pycache__" / f"{compiled(package / 'module3.py').name}.139934567890123"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    compile_modules(PYTHON, [package], "demo", SILENT)
+    assert not left.exists() and compiled(package / "module3.py").exists()
+
+
 def test_an_interpreter_that_breaks_off_is_said(package: Path, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'no such thing'; kill -9 $$\n")

@@ -182,3 +182,20 @@ def test_pixi_installs_again_from_its_cache_after_the_store_was_pruned(
     assert done.exit_code == 0
     assert stage.asked() == []
     assert {one.installer[:5] for one in Installation(installation.root).receipt.environments} == {"pixi "}
+
+
+def test_a_second_run_that_is_stopped_leaves_what_is_installed(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished environment is servable all the time; one to be made anew isn't, until it is whole."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    install_environments(installation, ["default", "extra"], "native", SILENT)
+    monkeypatch.setattr("bundler.install.native.NativeInstaller.install", stopped)
+    (installation.prefix("extra") / "conda-meta" / "bundler").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        install_environments(Installation(installation.root), ["default", "extra"], "native", SILENT)
+    receipt = Installation(installation.root).receipt
+    assert [one.name for one in receipt.environments] == ["default"]

@@ -18,8 +18,11 @@ from bundler.errors import InstallError
 from bundler.install.explain import explain
 from bundler.install.pixi import PixiInstaller, find_pixi
 from bundler.install.program import Ended
+from bundler.platforms import Candidate
 from bundler.store import Store
+from bundler.workspace import Workspace
 from tests.install.conftest import Stage, stand_in
+from tests.support.workspace import to_pyproject
 
 HOSTILE = {
     "HTTP_PROXY": "http://127.0.0.1:9",
@@ -56,6 +59,15 @@ def use(
     return PixiInstaller(find_pixi(stage.root))
 
 
+def test_pixi_is_called_with_the_manifest_that_is_there(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installer = use(stage, monkeypatch)
+    to_pyproject(stage.root)
+    installer.install(stage.root, stage.environments("extra"), stage.store, SILENT)
+    assert _call(stage)["argv"][2:4] == ["--manifest-path", str(stage.root / "pyproject.toml")]
+
+
 def test_how_pixi_is_called(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     installer = use(stage, monkeypatch)
     for key, value in HOSTILE.items():
@@ -85,7 +97,8 @@ def test_pixi_takes_the_platforms_that_were_carried(stage: Stage, monkeypatch: p
     def told(*asked: tuple[str, ...]) -> str | None:
         found = zip(stage.environments("default", "extra"), asked, strict=False)
         chosen = [
-            replace(one, virtual_packages=packages, other_platforms=("linux-64",)) for one, packages in found
+            replace(one, virtual_packages=packages, candidates=(*one.candidates, Candidate("p1", "gpu")))
+            for one, packages in found
         ]
         use(stage, monkeypatch).install(stage.root, chosen, stage.store, SILENT)
         return _call(stage)["env"].get("CONDA_OVERRIDE_CUDA")
@@ -305,6 +318,21 @@ def test_real_pixi_asks_for_each_artifact_once_and_for_nothing_else(
         check=False,
     )
     assert done.stdout.strip() == "ran", done.stderr
+
+
+@pytest.mark.pixi
+def test_real_pixi_installs_from_a_pyproject_in_toml_11(
+    stage: Stage, pixi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_pyproject(stage.root)
+    loaded = Workspace.load(stage.root)
+    files = [stage.root / "pixi.lock", stage.root / "pyproject.toml"]
+    before = digests(*files)
+    installer = real(pixi, monkeypatch)
+    installer.install(stage.root, [loaded.environment("extra")], stage.store, SILENT)
+    assert digests(*files) == before
+    python = stage.root / ".pixi/envs/extra/bin/python"
+    subprocess.run([python, "-c", "import click, packaging"], check=True)
 
 
 @pytest.mark.pixi

@@ -16,13 +16,12 @@ from bundler.install import namespace
 from bundler.install.namespace import NoIsolationError
 from bundler.install.rehearsal import imports_of, rehearse
 from bundler.install.sanity import Imports
+from bundler.manifest import Rehearsal
 from tests.install.conftest import Stage, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from bundler.manifest import Rehearsal
 
 
 @pytest.fixture(autouse=True)
@@ -220,10 +219,16 @@ def test_what_is_imported_by_itself(stage: Stage) -> None:
     def wheel(name: str) -> Artifact:
         return Artifact("wheel", name, "1", f"https://files.test/{name}.whl", None)
 
-    serving = EnvironmentLock("cu128", (), "linux-64", (wheel("sglang"), wheel("torch"), wheel("click")))
-    assert imports_of(serving) == ("torch", "sglang")
+    wheels = (wheel("sglang"), wheel("torch"), wheel("click"), wheel("sgl-kernel"))
+    serving = EnvironmentLock("cu128", (), "linux-64", wheels)
+    server = ("deep_gemm", "sglang.srt.entrypoints.http_server", "sglang.srt.managers.scheduler")
+    assert Imports.of(serving) == Imports(wanted=("torch", "sglang", "sgl_kernel"), if_there=server)
+    passed = Rehearsal(status="passed", imports=("torch", "sglang", "sgl_kernel", *server[1:]))
+    assert imports_of(serving, passed) == passed.imports, "what this version of SGLang has"
+    unproved = Rehearsal(status="not rehearsed")
+    assert imports_of(serving, unproved) == ("torch", "sglang", "sgl_kernel")
     other = EnvironmentLock("x", (), "linux-64", (wheel("Py.YAML-x"), wheel("click")))
-    assert imports_of(other) == ()
+    assert imports_of(other, passed) == ()
     assert Imports.of(other) == Imports(if_there=("click", "py_yaml_x"))
     assert Imports.of(serving, ("click",)) == Imports(wanted=("click",))
 

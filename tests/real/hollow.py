@@ -9,12 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 VERSION_NAME = "A"
 """nm's letter for an absolute symbol: the name of a version itself."""
-NO_DEVICE = 100
-"""CUDA_ERROR_NO_DEVICE: what the driver's functions return where there is no GPU."""
 
 
 def hollow(real: bytes, name: str) -> bytes:
@@ -23,14 +21,6 @@ def hollow(real: bytes, name: str) -> bytes:
         path = Path(scratch, name)
         path.write_bytes(real)
         return _build(Path(scratch), name, exported(path), 1)
-
-
-def hollow_driver(libraries: Iterable[Path]) -> bytes:
-    """Return a ``libcuda.so.1`` with what these libraries want of it; each function says: no GPU."""
-    wanted = {name for library in libraries for name in _symbols(library, "--undefined-only")}
-    functions = sorted(name for name in wanted if name.startswith("cu") and name[2:3].isupper())
-    with TemporaryDirectory() as scratch:
-        return _build(Path(scratch), "libcuda.so.1", {"": functions}, NO_DEVICE)
 
 
 def exported(library: Path) -> dict[str, list[str]]:

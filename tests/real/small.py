@@ -21,12 +21,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bundler.common.units import size_text
+from bundler.install.stand_in_driver import DRIVER, driver_functions, library
 from bundler.workspace import Workspace
 from tests.demo.run import tree_size
 from tests.demo.shell import Shell
 from tests.real.closure import ENVIRONMENT, locked_wheels
 from tests.real.fatbin import keep_architecture
-from tests.real.hollow import hollow, hollow_driver
+from tests.real.hollow import hollow
 from tests.real.run import MODEL, make_model_manifest
 from tests.real.wheelcut import cut_wheel
 from tests.real.workspace import find_python, make_channel, write_locked
@@ -218,13 +219,7 @@ def prove(prefix: Path, folder: Path) -> None:
     """Import the server, its kernels and the model's code, with a driver's library that says: no GPU."""
     driver = folder / "driver"
     driver.mkdir(exist_ok=True)
-    site = next(prefix.glob("lib/python3.*/site-packages"))
-    libraries = [
-        *site.glob("sgl_kernel/**/*.so"),
-        *site.glob("torch/lib/*.so"),
-        *site.glob("nvidia/*/lib/*.so*"),
-    ]
-    (driver / "libcuda.so.1").write_bytes(hollow_driver(libraries))
+    (driver / DRIVER).write_bytes(library(DRIVER, driver_functions(prefix)))
     variables = {"LD_LIBRARY_PATH": str(driver), "PATH": "/usr/bin:/bin", "CUDA_HOME": str(prefix)}
     variables |= {"SGLANG_IS_FLASHINFER_AVAILABLE": "false", "SGLANG_ENABLE_JIT_DEEPGEMM": "false"}
     variables |= {"HF_HUB_OFFLINE": "1", "HOME": str(folder)}

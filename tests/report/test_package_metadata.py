@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.archive.bundle import Bundle
+from bundler.archive.stored_file import FrameCache, open_stored
 from bundler.report.inventory import take_inventory
 from bundler.report.package_metadata import UNREADABLE, PackageMetadata, read_metadata
-from bundler.report.stored_file import FrameCache, open_stored
 from tests.archive.make import content
 from tests.report.make import Made, conda, make_bundle, wheel
 

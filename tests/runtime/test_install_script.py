@@ -327,6 +327,80 @@ def test_a_folder_with_other_things_is_refused_and_left_as_it_was(
     assert sorted(path.name for path in dest.iterdir()) == [".profile", "bin", "lost+found"]
 
 
+def test_what_stock_tools_took_out_of_the_bundle_is_adopted(
+    shell: list[str], small_bundle: Path, tmp_path: Path
+) -> None:
+    facts = Runtime(source="x", python="3", bundler="0", unpacked_bytes=10_240, inodes=2)
+    names = [".pkg-cache", "pixi.lock", "pixi.toml", "weights", "a b", "it's", "$(x)"]
+    script = install_script(facts, 1000, names)
+    assert b"\npayload_names='.pkg-cache pixi.lock pixi.toml weights'\n" in script
+    (small_bundle / "install.sh").write_bytes(script)
+    dest = tmp_path / "dest"
+    for name in names[:4]:
+        (dest / name).mkdir(parents=True)
+    assert "holds other things" not in install(shell, small_bundle, dest).stderr
+    shutil.rmtree(dest / ".bundler")
+    (dest / "weight").mkdir()
+    assert "the destination holds other things: weight" in install(shell, small_bundle, dest).stderr
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "manifest.json"])
+def test_what_is_larger_than_any_bundles_is_not_read(
+    shell: list[str], small_bundle: Path, tmp_path: Path, name: str
+) -> None:
+    os.truncate(small_bundle / name, 2**40)
+    done = install(shell, small_bundle, tmp_path / "dest")
+    assert done.returncode == 8
+    assert f"{name} is larger than any bundle's" in done.stderr
+    assert not (tmp_path / "dest").exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link to itself", "link to /dev/zero", "NULs"])
+@pytest.mark.parametrize("name", ["SHA256SUMS", "manifest.json", "runtime.tar.gz"])
+def test_what_is_no_file_of_a_bundle_is_neither_waited_for_nor_read(
+    shell: list[str], small_bundle: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    path = small_bundle / name
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "NULs":
+        path.write_bytes(bytes(10_000))
+    else:
+        path.symlink_to(name if kind == "link to itself" else "/dev/zero")
+    done = install(shell, small_bundle, tmp_path / "dest")
+    assert done.returncode in (5, 8)
+    assert "  - " in done.stderr and "fix: " in done.stderr
+    assert not (tmp_path / "dest").exists()
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="no flock here (util-linux)")
+def test_a_second_run_waits_for_the_first(real_bundle: Path, tmp_path: Path) -> None:
+    """And then finds all done: the runtime is unpacked once."""
+    command = ["sh", real_bundle / "install.sh", "--runtime-only", tmp_path / "d"]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], said
+    assert sum("unpacking bundler's own runtime" in one for one in said) == 1
+    assert sum("another install.sh is at work" in one for one in said) >= 1
+    assert subprocess.run([tmp_path / "d/bin/bundler", "--version"], check=False).returncode == 0
+
+
+def test_the_last_line_can_be_pasted(shell: list[str], real_bundle: Path, tmp_path: Path) -> None:
+    """Whatever the bundle's folder is called."""
+    odd = tmp_path / "b u'n$(touch x)d"
+    shutil.copytree(real_bundle, odd, copy_function=os.link)
+    done = install(shell, odd, "--runtime-only", tmp_path / "d", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = done.stderr.splitlines()[-1].partition("go on with: ")[2]
+    again = subprocess.run(["sh", "-c", line], check=False, capture_output=True, text=True, cwd=tmp_path)
+    # The bundle's manifest is none: that it was found there is what counts.
+    assert again.returncode == 3 and f"where: {odd}/manifest.json" in again.stderr, again.stderr
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("own", [".bundler", "bin", "runtime", ".pixi"])
 def test_links_that_another_planted_are_refused(
     shell: list[str], small_bundle: Path, tmp_path: Path, own: str

@@ -99,6 +99,10 @@ def test_pixi_gets_the_installations_cache_and_lock(root: Path) -> None:
     ]
     mine = {"PIXI_CACHE_DIR": "/c", "PIXI_FROZEN": "false", "PIXI_PROJECT_MANIFEST": "/m"}
     assert said(root / "bin/pixi", env=mine) == ["/c|false||/m|"]
+    (root / "pyproject.toml").touch()
+    assert said(root / "bin/pixi")[0].split("|")[3] == f"{root}/pyproject.toml"
+    (root / "pixi.toml").touch()
+    assert said(root / "bin/pixi")[0].split("|")[3] == f"{root}/pixi.toml"
 
 
 def test_the_cache_is_where_the_installers_put_it(root: Path) -> None:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,20 @@ def manifest_text(made: DemoWorkspace, index: str) -> str:
         for wish in made.environments
     ]
     return "\n".join(lines) + "\n"
+
+
+def to_pyproject(root: Path) -> None:
+    """Make a ``pyproject.toml`` of a workspace's ``pixi.toml``, as TOML 1.1 has it."""
+    own = (root / "pixi.toml").read_text()
+    (root / "pixi.toml").unlink()
+    tables = re.sub(r"^\[", "[tool.pixi.", own, flags=re.MULTILINE)
+    project = '[project]\nname = "demo"\nversion = "0.1.0"\nreadme = "README.md"\n\n'
+    (root / "pyproject.toml").write_text(project + in_toml_11(tables))
+
+
+def in_toml_11(text: str) -> str:
+    """Spread inline tables over lines, with a comma behind the last entry."""
+    return re.sub(r"\{ (.*?) \}$", r"{\n  \1,\n}", text, flags=re.MULTILINE)
 
 
 def _stated(requirement: str) -> str:

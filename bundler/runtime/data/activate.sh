@@ -14,7 +14,7 @@ else
 fi
 _bundler_python=$_bundler_root/runtime/bin/python
 [ -x "$_bundler_python" ] || _bundler_python=@PYTHON@
-if _bundler_lines=$("$_bundler_python" -I -B -m bundler.activation "$_bundler_root/.pixi/envs/@ENVIRONMENT@")
+if _bundler_lines=$("$_bundler_python" -I -B -m bundler.activation "$_bundler_root@GENERATION@/.pixi/envs/@ENVIRONMENT@")
 then
   eval "$_bundler_lines"
   unset _bundler_root _bundler_python _bundler_lines

@@ -17,6 +17,7 @@ unset CDPATH PYTHONHOME PYTHONPATH || true
 # Written when the bundle is packed.
 runtime_kib=0
 payload_kib=0
+payload_names=''
 oldest_glibc=2.28
 
 longest_path=200
@@ -40,6 +41,17 @@ say() { printf 'install.sh: %s\n' "$1" >&2; }
 stop() { # CODE WHAT FIX
   printf 'install.sh: %s\n  fix:   %s\n' "$2" "$3" >&2
   exit "$1"
+}
+
+quoted() { # WORD: as a shell reads it back
+  left=$1 right=
+  while :; do
+    case $left in
+      *\'*) right="$right${left%%\'*}'\\''"; left=${left#*\'} ;;
+      *) break ;;
+    esac
+  done
+  printf "'%s'" "$right$left"
 }
 
 findings=0
@@ -189,9 +201,10 @@ LISTING
 check_others() {
   # What bundler asks of a new folder; once its own folders are in there it couldn't tell any more.
   [ ! -d "$dest/.bundler" ] || return 0
+  # What stock tools took out of this bundle is adopted by "bundler unpack", file by file.
   for other in "$dest"/* "$dest"/.[!.]* "$dest"/..?*; do
-    case ${other##*/} in
-      .pixi | bin | runtime | lost+found) continue ;;
+    case " .pixi bin runtime lost+found $payload_names " in
+      *" ${other##*/} "*) continue ;;
     esac
     [ -e "$other" ] || [ -h "$other" ] || continue
     finding "the destination holds other things: ${other##*/}" \
@@ -319,9 +332,21 @@ say_provenance() {
   fi
 }
 
+size_of() { # FILE: its bytes; the fifth word of a long listing with numbers
+  read -r _ _ _ _ size _ <<LISTING
+$(ls -ldnL "$1")
+LISTING
+  printf '%s' "$size"
+}
+
 check_bundle() {
   if [ ! -f "$bundle/SHA256SUMS" ]; then
     finding "SHA256SUMS is missing in $bundle" 'copy the bundle again, whole'
+    return 0
+  fi
+  # It is held in memory, and one of 10 TB has 128 KiB.
+  if [ "$(size_of "$bundle/SHA256SUMS")" -gt 4194304 ]; then
+    finding "SHA256SUMS is larger than any bundle's" 'copy the bundle again, whole'
     return 0
   fi
   # Read once: what is checked is what is believed, whatever the disk says the next time.
@@ -331,12 +356,17 @@ check_bundle() {
   for name in runtime.tar.gz manifest.json; do
     promised=
     while read -r sum listed || [ -n "$sum" ]; do
-      [ "${listed#\*}" != "$name" ] || promised=$sum
+      # Not by cutting the star off: some shells take minutes for that where a line is long.
+      case $listed in
+        "$name" | "*$name") promised=$sum ;;
+      esac
     done <<SUMS
 $sums
 SUMS
     if [ ! -f "$bundle/$name" ]; then
       finding "$name is missing in $bundle" 'copy the bundle again, whole'
+    elif [ "$name" = manifest.json ] && [ "$(size_of "$bundle/$name")" -gt 134217728 ]; then
+      finding "$name is larger than any bundle's" 'copy the bundle again, whole'
     elif [ -z "$promised" ]; then
       finding "SHA256SUMS doesn't list $name" 'copy the bundle again, and find out who changed it'
       worst=5
@@ -353,6 +383,15 @@ SUMS
 }
 
 # ---- the work ----------------------------------------------------------------------------------------------
+
+work_alone() { # one install.sh at a time: a second one waits, and then finds all done
+  command -v flock >/dev/null 2>&1 || return 0
+  # The folder itself is locked, until "bundler unpack" ends, which takes this process's place.
+  exec 9<"$dest/.bundler"
+  flock -n 9 && return 0
+  say 'another install.sh is at work in this destination: waiting for it'
+  flock 9
+}
 
 check_addition() { # whether an installation takes this bundle: asked of the new bundler, before the old one goes
   code=0
@@ -442,11 +481,12 @@ say_provenance
 
 mkdir -p "$dest/.bundler" || stop 9 "$dest can't be made" 'choose a folder that you may write to'
 dest=$(cd -- "$dest" && pwd -P)
+work_alone
 install_runtime "$@"
 "$dest/runtime/bin/python" -I -B -m bundler.runtime.launchers "$dest" ||
   stop 10 "the launchers in $dest/bin could not be written" 'see the message above, then run this again'
 if [ "$runtime_only" = yes ]; then
-  say "done; go on with: '$dest/bin/bundler' unpack '$bundle' '$dest'"
+  say "done; go on with: $(quoted "$dest/bin/bundler") unpack $(quoted "$bundle") $(quoted "$dest")"
   exit 0
 fi
 exec "$dest/bin/bundler" unpack "$bundle" "$@" "$dest"

@@ -24,11 +24,15 @@ fi
 # only run what is installed.
 PIXI_FROZEN=${PIXI_FROZEN:-true}
 export PIXI_FROZEN
-if [ ! -w "$root/.pixi" ]; then
+if [ ! -w "$root@GENERATION@/.pixi" ]; then
   PIXI_NO_INSTALL=${PIXI_NO_INSTALL:-true}
   export PIXI_NO_INSTALL
 fi
+manifest=$root@GENERATION@/pixi.toml
+for other in pyproject.toml mojoproject.toml; do
+  [ -e "$manifest" ] || [ ! -e "$root@GENERATION@/$other" ] || manifest=$root@GENERATION@/$other
+done
 # Taken where the current folder lies in no workspace.
-PIXI_PROJECT_MANIFEST=${PIXI_PROJECT_MANIFEST:-$root/pixi.toml}
+PIXI_PROJECT_MANIFEST=${PIXI_PROJECT_MANIFEST:-$manifest}
 export PIXI_PROJECT_MANIFEST
 exec "$pixi" "$@"

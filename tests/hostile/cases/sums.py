@@ -21,7 +21,7 @@ def sums(alter: Callable[[bytes], bytes]) -> Make:
 
 
 ZERO = b"0" * 64
-for name, alter in {
+LISTS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "a blank line": lambda data: data + b"\n",
     "CRLF": lambda data: data.replace(b"\n", b"\r\n"),
@@ -44,14 +44,15 @@ for name, alter in {
     "as BSD writes it": lambda data: b"SHA256 (manifest.json) = " + ZERO + b"\n",
     "HTML": lambda data: b"<!doctype html>",
     "other line ends within": lambda data: data.replace(b"\n", b"\x0b", 1),
-}.items():
+}
+for name, alter in LISTS.items():
     case(f"sums: {name}", sums(alter))
 sound("sums: no line end", sums(lambda data: data[:-1]))
 sound("sums: binary marks", sums(lambda data: data.replace(b"  ", b" *")))
 seen("sums: a file that isn't there", sums(lambda data: data + ZERO + b"  zz\n"))
 seen(
-    "sums: 200,000 lines",
-    sums(lambda data: data + b"".join(b"%064d  f%d\n" % (n, n) for n in range(200_000))),
+    "sums: 20,000 lines",
+    sums(lambda data: data + b"".join(b"%064d  f%d\n" % (n, n) for n in range(20_000))),
 )
 seen("sums: a volume too many", sums(lambda data: data + ZERO + b"  data-09999.tar.zst\n"))
 bad_input("sums of 300 MB", sparse("SHA256SUMS", 300_000_000))
