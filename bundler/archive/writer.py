@@ -161,7 +161,7 @@ def _write_stream(
 
 
 @dataclass
-class _Reading:
+class _ReadFrame:
     """What is known of a frame once it is read."""
 
     links: list[tuple[Link, memoryview]]
@@ -175,7 +175,7 @@ class _InFlight:
     """A frame on its way from the sources to a volume."""
 
     content: memoryview
-    reading: Future[_Reading]
+    reading: Future[_ReadFrame]
 
 
 class _Pass:
@@ -244,13 +244,13 @@ class _Pass:
             if self._from_disk:
                 yield _InFlight(content, pool.submit(self._read, content))
             else:
-                reading: Future[_Reading] = Future()
+                reading: Future[_ReadFrame] = Future()
                 reading.set_result(self._read(content))
                 yield _InFlight(content, reading)
 
-    def _read(self, content: memoryview) -> _Reading:
+    def _read(self, content: memoryview) -> _ReadFrame:
         self._chains.settle()
-        return _Reading(*self._contents.feed(self._reader.fill(content)))
+        return _ReadFrame(*self._contents.feed(self._reader.fill(content)))
 
     def _pack(self, frame: _InFlight) -> tuple[bytes, str]:
         for link, data in frame.reading.result().links:
