@@ -55,10 +55,9 @@ class Written:
         """Where the stream goes on."""
         return self._plan.frames[len(self.stored)]
 
-    @property
-    def room_needed(self) -> int:
-        """The most bytes that what is left of the stream may take."""
-        left = self._plan.size - self.position
+    def room_needed(self, frame: int | None = None) -> int:
+        """Return the most bytes that the stream may take from a frame on, or from where it goes on."""
+        left = self._plan.size - self._plan.frames[len(self.stored) if frame is None else frame]
         return left + left // 1024 + 2**16
 
     @property

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from bundler.archive import tar
+from bundler.archive.chain import ChangedError
+from bundler.archive.member import FileSource
 from bundler.archive.recipe import mode_of
 from bundler.errors import DamagedError
 
 if TYPE_CHECKING:
+    import hashlib
+
+    from bundler.archive.chain import Chain, Chains, Link
     from bundler.archive.member import Member
     from bundler.archive.recipe import StreamPlan
 
@@ -146,33 +150,56 @@ def _where(member: Member) -> object:
     return getattr(member.source, "path", member.path)
 
 
-class ContentHasher:
-    """Hashes files' contents as the stream passes; called from one thread, in the stream's order."""
+class ContentDigests:
+    """The sha256 of the files whose contents pass, in the stream's order."""
 
-    def __init__(self, plan: StreamPlan, started: hashlib._Hash | None = None) -> None:
+    def __init__(
+        self, plan: StreamPlan, chains: Chains, position: int, started: hashlib._Hash | None = None
+    ) -> None:
         """Begin.
 
-        :param started: the hash of the first file's content before the place where the stream goes on.
+        :param position: where the stream goes on.
+        :param started: the hash of the first file's content before that.
         """
-        self._plan = plan
-        self._hash = started or hashlib.sha256()
+        self._plan, self._chains, self._position, self._started = plan, chains, position, started
+        self._chain: Chain | None = None
 
-    def feed(self, pieces: list[Piece]) -> list[tuple[int, str]]:
-        """Hash pieces, and return number and digest of each file that ended with one of them.
+    def feed(self, pieces: list[Piece]) -> tuple[list[tuple[Link, memoryview]], list[tuple[int, Chain]]]:
+        """Take pieces.
 
-        :raises ContentError: a digest isn't the promised one.
+        :return: each with what becomes of it, and the files that end with one of them.
         """
-        finished = []
+        links, ended = [], []
         for piece in pieces:
-            self._hash.update(piece.data)
-            if not piece.last:
-                continue
-            digest, self._hash = self._hash.hexdigest(), hashlib.sha256()
-            member = self._plan.members[piece.member]
-            if member.sha256 not in (None, digest):
-                what = (
-                    f"{member.path} is not what its publisher promised: sha256 {digest}, not {member.sha256}"
-                )
-                raise ContentError(piece.member, what, _where(member))
-            finished.append((piece.member, digest))
-        return finished
+            chain = self._chain = self._chain or self._begin(piece.member)
+            links.append((chain.add(piece.data), piece.data))
+            if piece.last:
+                chain.end()
+                ended.append((piece.member, chain))
+                self._chain = None
+        return links, ended
+
+    def digest(self, number: int, chain: Chain) -> str:
+        """Return a file's digest, waiting for it.
+
+        :raises ContentError: it isn't the promised one, or the file changed while it was packed.
+        """
+        member = self._plan.members[number]
+        try:
+            digest = chain.result.result()
+        except ChangedError:
+            raise ContentError(number, f"{member.path} changed while it was packed", _where(member)) from None
+        except OSError as problem:
+            what = f"{member.path} can't be read: {problem.strerror or problem}"
+            raise ContentError(number, what, _where(member)) from problem
+        if member.sha256 not in (None, digest):
+            what = f"{member.path} is not what its publisher promised: sha256 {digest}, not {member.sha256}"
+            raise ContentError(number, what, _where(member))
+        return digest
+
+    def _begin(self, number: int) -> Chain:
+        source = self._plan.members[number].source
+        reopen = source.open if isinstance(source, FileSource) else None
+        started, self._started = self._started, None
+        position = self._position - self._plan.places[number].content if started else 0
+        return self._chains.begin(reopen, started, position)

@@ -151,6 +151,8 @@ def _head(manifest: Manifest) -> Iterator[str]:
         yield "frames have filters, which this format doesn't define"
     if manifest.base is not None and "delta" not in manifest.requires:
         yield "a base is named, and `delta` isn't required"
+    if manifest.base is None and "delta" in manifest.requires:
+        yield "`delta` is required, and no base is named"
 
 
 def _tree(manifest: Manifest) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING
 from bundler.archive import frames, small_files
 from bundler.archive import replace as replacing
 from bundler.archive.bundle import is_bundle
+from bundler.archive.chain import Chains
 from bundler.archive.finished import find_finished
 from bundler.archive.journal import Journal
 from bundler.archive.media import PACK_JOURNAL, Media, out_of_space
+from bundler.archive.member import FileSource
 from bundler.archive.pack_state import PackRecord, Written
 from bundler.archive.parity import least_bytes
 from bundler.archive.recipe import plan_stream, stream_key
 from bundler.archive.resume import restore
-from bundler.archive.stream import ContentError, ContentHasher, StreamReader
+from bundler.archive.stream import ContentDigests, ContentError, StreamReader
 from bundler.archive.volume_writer import OutOfSpaceError, VolumeWriter
 from bundler.common.progress import SILENT
 from bundler.common.threads import MOST_THREADS, default_threads, in_order
@@ -26,18 +29,20 @@ from bundler.common.units import size_text
 from bundler.errors import DestinationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from bundler.archive.chain import Chain, Link
     from bundler.archive.recipe import Recipe, StreamPlan
     from bundler.archive.resume import Restored
     from bundler.common.progress import Meter, Reporter
     from bundler.manifest import Manifest
 
-_MEMORY = 320 * 2**20
-"""Bytes that frames in flight and compressors may take together."""
+_MEMORY, _MEMORY_A_THREAD = 320 * 2**20, 32 * 2**20
+"""Bytes that frames in flight and compressors may take together, and more for each thread."""
 _AHEAD = 2
+_CORES_A_CHAIN = 4
+"""With so many threads for each, more files and volumes than one are hashed at once."""
 
 
 def write_bundle(
@@ -147,7 +152,7 @@ def _write_stream(
         try:
             _Pass(recipe, plan, media, written, threads, meter).run(restored)
         except OutOfSpaceError as problem:
-            most = min(written.volume_size, written.room_needed)
+            most = min(written.volume_size, written.room_needed())
             if not media.another(problem.folder, most):
                 raise out_of_space(problem.folder) from problem
         except ContentError as problem:
@@ -156,19 +161,28 @@ def _write_stream(
 
 
 @dataclass
+class _ReadFrame:
+    """What is known of a frame once it is read."""
+
+    links: list[tuple[Link, memoryview]]
+    """Its pieces of files, on their way into the files' digests."""
+    ended: list[tuple[int, Chain]]
+    """The files that end in it."""
+
+
+@dataclass
 class _InFlight:
     """A frame on its way from the sources to a volume."""
 
-    buffer: bytearray
-    raw: int
-    hashed: Future[list[tuple[int, str]]]
+    content: memoryview
+    reading: Future[_ReadFrame]
 
 
 class _Pass:
     """One run over the rest of the stream.
 
-    This thread reads and writes, in order; frames are compressed in a pool, contents hashed in a thread of
-    their own. Buffers are few and used again, so that memory stays flat.
+    One thread reads, this one writes, both in order; frames are compressed in a pool, and files and volumes
+    are hashed in threads of their own. Buffers are few and used again, so that memory stays flat.
     """
 
     def __init__(
@@ -178,44 +192,76 @@ class _Pass:
         self._threads = _bounded(threads, recipe)
         self._meter = meter
         self._free: list[bytearray] = []
+        self._first = len(written.stored)
+        # What comes from a network is read by this thread: an interrupt ends that wherever it hangs.
+        self._from_disk = all(isinstance(m.source, FileSource) for m in plan.members if m.kind == "file")
 
     def run(self, restored: Restored) -> None:
         """Write the stream's rest."""
-        reader = StreamReader(self._plan, self._written.position)
-        hasher = ContentHasher(self._plan, restored.content)
-        output = VolumeWriter(self._written, self._media, restored.volume)
-        hashing = ThreadPoolExecutor(1, "content-digest")
-        started = self._start(reader, hasher, hashing)
+        position, at_once = self._written.position, max(1, self._threads // _CORES_A_CHAIN)
+        self._reader = StreamReader(self._plan, position)
+        self._chains = Chains(at_once, "content-digest")
+        self._contents = ContentDigests(self._plan, self._chains, position, restored.content)
+        output = VolumeWriter(self._written, self._media, restored.volume, Chains(at_once, "volume-digest"))
+        reading = ThreadPoolExecutor(1, "read")
         try:
-            ahead = self._threads + _AHEAD
-            with closing(in_order(self._pack, started, self._threads, "compress", ahead=ahead)) as packed:
-                for frame, (stored, digest) in packed:
-                    files = frame.hashed.result()
-                    self._free.append(frame.buffer)
-                    output.add(stored, digest, files)
-                    self._meter.advance(frame.raw)
-            output.finish_volume()
+            ahead = self._threads + _AHEAD + self._threads // 2
+            frames_read = self._start(reading)
+            with closing(in_order(self._pack, frames_read, self._threads, "compress", ahead=ahead)) as packed:
+                self._write(packed, output)
         finally:
-            hashing.shutdown(cancel_futures=True)
+            reading.shutdown(cancel_futures=True)
+            self._chains.close()
             output.close()
-            reader.close()
+            self._reader.close()
 
-    def _start(
-        self, reader: StreamReader, hasher: ContentHasher, hashing: ThreadPoolExecutor
-    ) -> Iterator[_InFlight]:
+    def _write(self, packed: Iterable[tuple[_InFlight, tuple[bytes, str]]], output: VolumeWriter) -> None:
+        ended: deque[tuple[int, Chain]] = deque()
+        for frame, (stored, digest) in packed:
+            read = frame.reading.result()
+            for link, _ in read.links:
+                if link.held:
+                    link.passed.wait()
+            self._free.append(frame.content.obj)  # type: ignore[arg-type]
+            ended += read.ended
+            output.add(stored, digest, self._digests(ended, wait=False))
+            self._meter.advance(len(frame.content))
+        output.finish(self._digests(ended, wait=True))
+
+    def _digests(self, ended: deque[tuple[int, Chain]], *, wait: bool) -> list[tuple[int, str]]:
+        """Take the digests of files that ended, of those that have theirs."""
+        done = []
+        while ended and (wait or ended[0][1].result.done()):
+            number, chain = ended.popleft()
+            done.append((number, self._contents.digest(number, chain)))
+        return done
+
+    def _start(self, pool: ThreadPoolExecutor) -> Iterator[_InFlight]:
         """Read frame after frame, as they are asked for."""
-        for begin, end in pairwise(self._plan.frames[len(self._written.stored) :]):
+        for begin, end in pairwise(self._plan.frames[self._first :]):
             buffer = self._free.pop() if self._free else bytearray(self._recipe.frame_size)
-            pieces = reader.fill(memoryview(buffer)[: end - begin])
-            yield _InFlight(buffer, end - begin, hashing.submit(hasher.feed, pieces))
+            content = memoryview(buffer)[: end - begin]
+            if self._from_disk:
+                yield _InFlight(content, pool.submit(self._read, content))
+            else:
+                reading: Future[_ReadFrame] = Future()
+                reading.set_result(self._read(content))
+                yield _InFlight(content, reading)
+
+    def _read(self, content: memoryview) -> _ReadFrame:
+        self._chains.settle()
+        return _ReadFrame(*self._contents.feed(self._reader.fill(content)))
 
     def _pack(self, frame: _InFlight) -> tuple[bytes, str]:
-        stored = frames.compress(memoryview(frame.buffer)[: frame.raw], self._recipe.level)
+        for link, data in frame.reading.result().links:
+            if not link.held:
+                link.seen.set_result(frames.digest(data))
+        stored = frames.compress(frame.content, self._recipe.level)
         return stored, frames.digest(stored)
 
 
 def _bounded(threads: int, recipe: Recipe) -> int:
     """Return how many threads' frames and compressors fit into the memory there is for them."""
-    each = 2 * recipe.frame_size + frames.context_size(recipe.level, recipe.frame_size)
-    fitting = (_MEMORY - _AHEAD * 2 * recipe.frame_size) // each
+    each = 3 * recipe.frame_size + frames.context_size(recipe.level, recipe.frame_size)
+    fitting = (_MEMORY + threads * _MEMORY_A_THREAD - _AHEAD * 2 * recipe.frame_size) // each
     return max(1, min(threads, MOST_THREADS, fitting))

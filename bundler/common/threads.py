@@ -100,7 +100,7 @@ def in_order(
     try:
         for item in items:
             pending.append((item, pool.submit(work, item)))
-            if len(pending) >= most:
+            while len(pending) >= most or (pending and pending[0][1].done()):
                 first, future = pending.popleft()
                 yield first, future.result()
         while pending:

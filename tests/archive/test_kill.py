@@ -51,7 +51,7 @@ def bundle(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("threads", [1, 2, 12])
 def test_a_killed_pack_goes_on(tree: Path, tmp_path: Path, threads: int) -> None:
     """Killed several times at random moments; volumes, manifest and sums are those of a run in one go."""
     write_bundle(recipe_of(tree), [tmp_path / "whole"])
@@ -70,7 +70,7 @@ def test_a_killed_pack_goes_on(tree: Path, tmp_path: Path, threads: int) -> None
     assert files_of(target) == files_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("threads", [1, 2, 12])
 def test_a_killed_unpack_goes_on(tree: Path, bundle: Path, tmp_path: Path, threads: int) -> None:
     """After each kill, every file with its own name is whole; at the end all are."""
     target, chance, whole = tmp_path / "killed", random.Random(threads), snapshot(tree)

@@ -112,7 +112,7 @@ def test_a_finished_volume_of_a_killed_pack_is_read_again(
 ) -> None:
     target = tmp_path / "killed"
     with monkeypatch.context() as stopping:
-        stopping.setattr(VolumeWriter, "finish_volume", after(2, VolumeWriter.finish_volume))
+        stopping.setattr(VolumeWriter, "_name", after(2, VolumeWriter._name))
         with pytest.raises(StoppedError):
             write_bundle(recipe_of(tree), [target])
     quietly(target / "data-00001.tar.zst", ALTERED[way])
