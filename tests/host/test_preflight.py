@@ -23,7 +23,8 @@ from bundler.host.preflight import preflight, require
 from bundler.host.space import BLOCK, needs
 from bundler.manifest import Entry, Environment, Manifest, Package, Writer
 from bundler.work import unpack as work
-from bundler.work.unpack import UnpackOptions, serving_line
+from bundler.work.unpack import UnpackOptions
+from bundler.work.update import Place, serving_line
 from tests.host.test_checks import HOST as TARGET
 from tests.runtime.mounts import needs_mounts, run_mounted
 
@@ -244,7 +245,8 @@ def test_unpack_says_in_one_line_what_serving_will_need(
     said: list[str] = []
     reporter = SimpleNamespace(say=said.append)
     subject = SimpleNamespace(manifest=bundle(cuda="12.8"))
-    work._preflight(cast("Bundle", subject), tmp_path, UnpackOptions(reporter=cast("Reporter", reporter)))
+    options = UnpackOptions(reporter=cast("Reporter", reporter))
+    work._preflight(cast("Bundle", subject), Place(tmp_path, tmp_path), options)
     assert len(said) == 1
     assert said[0].startswith("warning: serving here will need 2 things: NVIDIA driver, /dev/shm; ")
 
