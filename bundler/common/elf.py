@@ -1,8 +1,9 @@
-"""What a shared library says of itself to the loader: which libraries and functions it needs (elf(5))."""
+"""What a shared library says of itself to the loader: for which processor it is, and what it needs (elf(5))."""
 
 from __future__ import annotations
 
 import mmap
+import platform
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ NEEDED = 1
 """``DT_NEEDED``."""
 
 
+HEADER = 64
+"""Bytes of a 64-bit ELF header (elf(5), ``Elf64_Ehdr``)."""
+MACHINES = {62: "x86_64", 183: "aarch64", 3: "32-bit x86", 40: "32-bit ARM"}
+"""``e_machine``: for which processor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """A part of a library, and the names that its rows refer to."""
@@ -30,6 +37,25 @@ class Section:
     def name(self, at: int) -> bytes:
         """Return the name that begins at a place of the names."""
         return self.names[at : self.names.index(b"\0", at)]
+
+
+def library_problem(path: Path, machine: str | None = None) -> str | None:
+    """Return why a file can't be loaded as a library here; ``None`` where its header is right.
+
+    :param machine: the processor, as ``uname -m`` says it; this host's where none is named.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER)
+    except OSError as problem:
+        return f"can't be read: {problem.strerror}"
+    if not header:
+        return "is empty"
+    if len(header) < HEADER or not header.startswith(b"\x7fELF"):
+        return "is no shared library"
+    (kind,) = struct.unpack_from("<H", header, 18)
+    found, wanted = MACHINES.get(kind, f"processor {kind}"), machine or platform.machine()
+    return None if found == wanted else f"is for {found}, not for {wanted}"
 
 
 def needed_libraries(path: Path) -> list[str]:

@@ -20,8 +20,8 @@ import msgspec
 import psutil
 
 from bundler.common.broken import BROKEN_JSON
+from bundler.common.elf import library_problem
 from bundler.errors import InputError
-from bundler.host.elf import library_problem
 from bundler.host.gpu import Gpu, read_gpus
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from bundler.host.preflight import preflight, require
 from bundler.host.space import BLOCK, needs
 from bundler.manifest import Entry, Environment, Manifest, Package, Writer
 from bundler.work import unpack as work
-from bundler.work.unpack import UnpackOptions
-from bundler.work.update import Place, serving_line
+from bundler.work.unpack import UnpackOptions, serving_line
+from bundler.work.update import Place
 from tests.host.test_checks import HOST as TARGET
 from tests.runtime.mounts import needs_mounts, run_mounted
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.host.elf import library_problem
+from bundler.common.elf import library_problem
 
 
 def test_real_files() -> None:
