@@ -1,4 +1,4 @@
-"""What a shared library says of itself to the loader: for which processor it is, and what it needs (elf(5))."""
+"""What a shared library says of itself to the loader: its processor, and what it needs (elf(5))."""
 
 from __future__ import annotations
 
