@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from bundler.archive.verify import Verified
 from bundler.common.progress import SILENT
 from bundler.errors import DamagedError
 from bundler.installation import ARTIFACTS, waiting_of
+from bundler.installed_files import recorded_files
 from bundler.record import compare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from bundler.common.progress import Reporter
     from bundler.installation import Installation
     from bundler.record import Difference
@@ -45,16 +50,22 @@ def verify_installation(
         root, entries.values(), times=None if deep else times, deep=deep, threads=threads, reporter=reporter
     )
     findings = sorted(map(_finding, differences))
+    installed = list(_prefixes(installation)) if deep else []
+    for prefix in installed:
+        findings += _check_installed(root, prefix, threads, reporter)
     if findings:
         raise DamagedError(
             f"{len(findings)} of the installation's files are missing or differ",
             where=root,
             findings=[*findings[:_SHOWN], *(["and more"] if len(findings) > _SHOWN else [])],
             hint=f"bundler unpack BUNDLE {root} writes missing and differing files again; where only --deep "
-            "saw the difference, delete the file first",
+            "saw the difference, delete the file first; of an environment delete its folder, then "
+            f"bundler install {root}; of the runtime: sh BUNDLE/install.sh {root}",
         )
     waiting = waiting_of(root)
     how = "every file's content against its sha256" if deep else "sizes and times against the receipt"
+    if installed:
+        how += "; environments and runtime against the installers' records"
     return Verified(
         subject=str(root),
         files=len(files),
@@ -63,6 +74,31 @@ def verify_installation(
         + ("; not the store, which was pruned" if pruned else ""),
         waiting=waiting.volumes if waiting else (),
     )
+
+
+def _prefixes(installation: Installation) -> Iterator[Path]:
+    """Yield the folders of what was installed: environments, and bundler's own runtime."""
+    for one in installation.receipt.environments:
+        yield installation.prefix(one.name)
+    runtime = installation.home / "runtime"
+    if runtime.is_dir():
+        yield runtime
+
+
+def _check_installed(root: Path, prefix: Path, threads: int | None, reporter: Reporter) -> Iterator[str]:
+    """Compare an environment's files with what its installers recorded of them."""
+    differing = compare(
+        prefix,
+        recorded_files(prefix),
+        deep=True,
+        follow=True,
+        threads=threads,
+        reporter=reporter,
+        phase=f"verify {prefix.name}",
+    )
+    place = os.path.relpath(prefix, root)
+    for line in sorted(map(_finding, differing)):
+        yield f"{place}/{line}"
 
 
 def _finding(difference: Difference) -> str:

@@ -207,3 +207,27 @@ def test_deltas_are_a_chain(bundler: Bundler, packed: Path, installed: Path, tmp
         "note 2",
     ]
     assert bundler("verify", "--deep", installed).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("lib/python3*/site-packages/msgspec/__init__.py", "differs from its sha256"),
+        ("lib/python3*/json/decoder.py", "differs from its sha256"),
+        ("bin/python3.*", "differs from its sha256"),
+        ("lib/python3*/site-packages/msgspec-*.dist-info/RECORD", "differs from its sha256"),
+        ("conda-meta/python-*.json", "differs from its sha256"),
+    ],
+)
+def test_verify_reads_what_was_installed(bundler: Bundler, installed: Path, pattern: str, said: str) -> None:
+    """By the installers' own records: a byte of a module, of conda's Python, of a record itself."""
+    assert bundler("verify", "--deep", installed).returncode == 0
+    (place,) = (installed / ".pixi/envs/default").glob(pattern)
+    data = bytearray(place.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    place.unlink()
+    place.write_bytes(data)
+    damaged = bundler("verify", "--deep", installed)
+    name = place.relative_to(installed).as_posix()
+    assert damaged.returncode == 5 and f"{name} {said}" in damaged.stderr
+    assert "of an environment delete its folder" in damaged.stderr
