@@ -122,7 +122,8 @@ class VolumeWriter:
             with _space(volume.path.parent):
                 os.fsync(volume.file)
         records = [record for _, record in steps if record]
-        with _space(self._media.folders[0]):
+        # The next disk may follow the volume's own only: there is no other place for the journal.
+        with _space(steps[-1][0].path.parent):
             self._written.add(
                 PackRecord(
                     tuple(frame for record in records for frame in record.frames),
