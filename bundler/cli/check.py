@@ -11,6 +11,7 @@ import msgspec
 
 from bundler.cli.options import json_option
 from bundler.cli.serving import selection_options
+from bundler.common.text import printable
 from bundler.environment_check import CHECK_SECONDS
 from bundler.errors import DoctorError
 from bundler.serve.check import run_check, table
@@ -38,7 +39,7 @@ def check_command(as_json: bool, timeout: float, allow_launch: tuple[str, ...], 
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(results), indent=1))
     else:
-        click.echo("\n".join(table(results)))
+        click.echo(printable("\n".join(table(results))))
     failed = [one.name for one in results if not one.passed]
     if failed:
         raise DoctorError(f"the environment failed: {', '.join(failed)}", where=software.python)

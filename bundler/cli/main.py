@@ -13,6 +13,7 @@ import click
 
 from bundler import __version__
 from bundler.common.disk_trouble import advice
+from bundler.common.text import printable
 from bundler.errors import INTERRUPTED, BundlerError, PreflightError, exit_codes
 
 COMMANDS: dict[str, dict[str, str]] = {
@@ -150,5 +151,5 @@ def fail(message: str, code: int, label: str = BundlerError.label) -> None:
     color = "red" if label == BundlerError.label else "yellow"
     word = click.style(label, fg=color, bold=True) if sys.stderr.isatty() else label
     with contextlib.suppress(OSError):
-        print(f"{word}: {message}", file=sys.stderr, flush=True)
+        print(f"{word}: {printable(message)}", file=sys.stderr, flush=True)
     sys.exit(code)

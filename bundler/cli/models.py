@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from bundler.common.text import printable
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ def models_command(workspace: Path, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_record(one) for one in known]), indent=2))
     else:
-        click.echo("\n\n".join(_paragraph(one, workspace) for one in known) or "no model has a manifest here")
+        click.echo(
+            printable(
+                "\n\n".join(_paragraph(one, workspace) for one in known) or "no model has a manifest here"
+            )
+        )
     _raise(problems)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from bundler.cli.options import choice_options, json_option, workspace_option
 from bundler.cli.plan_text import plan_text
+from bundler.common.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def plan_command(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
     else:
-        click.echo(plan_text(plan, every=every))
+        click.echo(printable(plan_text(plan, every=every)))
         for name, _ in failed:
             click.echo(f"model {name}: NOT COUNTED, its hub didn't answer")
         if selection.workspace and not environments and not models:
@@ -78,4 +79,4 @@ def show_plan(plan: Plan, *, as_json: bool, dry_run: bool) -> None:
         if dry_run:
             click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return
-    click.echo(plan_text(plan))
+    click.echo(printable(plan_text(plan)))

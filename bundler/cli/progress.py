@@ -34,7 +34,7 @@ def say(line: str, *, result: bool = False) -> None:
     stream = sys.stdout if result else sys.stderr
     with _unheard(stream):
         # Beside a line that counts in place, or a bar: above it.
-        tqdm.write(line, file=stream)
+        tqdm.write(printable(line), file=stream)
         stream.flush()
 
 

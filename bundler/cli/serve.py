@@ -22,6 +22,7 @@ from bundler.cli.serving import (
     selection_options,
     start_options,
 )
+from bundler.common.text import printable
 from bundler.common.units import duration_text
 from bundler.errors import DoctorError, NotRunningError, ServeError
 from bundler.host.finding import Finding, table
@@ -149,7 +150,7 @@ def status_command(
         click.echo(msgspec.json.format(msgspec.json.encode(records), indent=1))
     else:
         for record in records:
-            click.echo(_sentence(record))
+            click.echo(printable(_sentence(record)))
     if not any(one.running for one in states):
         raise _gone(states, folder)
     if lost := [name for record in records for name in record["lost"]]:
@@ -173,7 +174,7 @@ def logs_command(begin: Path, port: int | None, node_rank: int | None, follow: b
     states = servers(folder)
     state = choose(folder, port, node_rank) if states else None
     tail = LogTail(Path(state.log) if state else logs[-1])
-    click.echo("\n".join(tail.drain()[-lines:]))
+    click.echo(printable("\n".join(tail.drain()[-lines:])))
     if follow and state:
         _follow(tail, state)
 
@@ -185,7 +186,7 @@ def _follow(tail: LogTail, state: ServerState) -> None:
         # Asked before the log is read: what it wrote until then is whole.
         running = state.running
         for line in tail.read() if running else tail.drain():
-            click.echo(line)
+            click.echo(printable(line))
         if running:
             time.sleep(POLL)
 

@@ -14,6 +14,7 @@ from bundler.cli.options import json_option
 from bundler.cli.progress import StageLine, say
 from bundler.cli.serve import require_fit
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options, start_options
+from bundler.common.text import printable
 from bundler.errors import ServeError, UnknownNameError, UsageError
 from bundler.installation import find_installation
 from bundler.model import Smoke
@@ -57,7 +58,7 @@ def smoke_command(as_json: bool, **options: Any) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(rounds), indent=1))
     else:
         for one in rounds:
-            click.echo("\n".join([one.server, *table(one.results)]))
+            click.echo(printable("\n".join([one.server, *table(one.results)])))
     failed = [
         f"{one.server}: {result.check}" for one in rounds for result in one.results if not result.passed
     ]

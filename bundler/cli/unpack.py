@@ -11,6 +11,7 @@ import click
 
 from bundler.cli.options import installer_option, launch_option, threads_option
 from bundler.cli.trust import trust_options
+from bundler.common.text import printable
 from bundler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,9 +108,11 @@ def _report(installation: Installation) -> None:
     root, home = installation.root, installation.home
     for environment in installation.receipt.environments:
         place = installation.prefix(environment.name)
-        click.echo(f"environment {environment.name}: installed by {environment.installer} in {place}")
+        click.echo(
+            printable(f"environment {environment.name}: installed by {environment.installer} in {place}")
+        )
     for model in installation.models.values():
-        click.echo(f"model {model.spec.name}: {root / model.path}")
+        click.echo(printable(f"model {model.spec.name}: {root / model.path}"))
     waiting = set(installation.environments) - {one.name for one in installation.receipt.environments}
     folder = shlex.quote(str(home))
     if waiting:

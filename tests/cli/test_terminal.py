@@ -1,0 +1,35 @@
+"""What others wrote reaches the terminal as text: it can neither command the terminal nor hide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler.cli.main import fail
+from bundler.cli.progress import say
+from tests.cli.conftest import run_bundler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = "\x1b]0;owned\x07 \x9b31m \u202egnp.exe\u2028next"
+
+
+@pytest.mark.parametrize("result", [True, False])
+def test_news(result: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"model {HOSTILE}", result=result)
+    shown = "".join(capsys.readouterr())
+    assert shown.startswith("model ") and not set(shown) & set("\x1b\x07\x9b\u202e\u2028")
+
+
+def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fail(f"no file {HOSTILE}\n  where: here", 3)
+    shown = capsys.readouterr().err
+    assert shown.endswith("\n  where: here\n") and not set(shown) & set("\x1b\x07\x9b\u202e\u2028")
+
+
+def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
+    done = run_bundler("inspect", f"./{HOSTILE}", cwd=tmp_path)
+    assert done.returncode and not set(done.stderr) & set("\x1b\x07\x9b\u202e\u2028")
