@@ -7,9 +7,9 @@ import sys
 from typing import Any
 
 import click
-import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.cli.serving import selection_options
 from bundler.common.text import printable
 from bundler.environment_check import CHECK_SECONDS
@@ -37,7 +37,7 @@ def check_command(as_json: bool, timeout: float, allow_launch: tuple[str, ...], 
     imports = tuple(dict.fromkeys([*IMPORTS, *named]))
     results = run_check(software.python, opened.launch.environment(os.environ), imports, timeout=timeout)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(results), indent=1))
+        show_json(results)
     else:
         click.echo(printable("\n".join(table(results))))
     failed = [one.name for one in results if not one.passed]

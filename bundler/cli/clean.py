@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.options import json_option, workspace_option
+from bundler.cli.output import show_json
 from bundler.cli.progress import reporter, say
 from bundler.common.units import size_text
 
@@ -37,8 +38,6 @@ def clean_command(
 
     Bundles that were packed, and bundler's own environment, stay.
     """
-    import msgspec
-
     from bundler.work.clean import clean
 
     say(f"workspace: {workspace.absolute()}")
@@ -48,7 +47,7 @@ def clean_command(
             {"what": one.what, "size": one.size, "kept": one.kept, "paths": [str(path) for path in one.paths]}
             for one in found
         ]
-        click.echo(msgspec.json.encode({"dry_run": dry_run, "unused": rows}))
+        show_json({"dry_run": dry_run, "unused": rows})
         return
     for one in found:
         click.echo(_line(one))

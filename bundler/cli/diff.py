@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.common.units import size_text
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def diff_command(before: Path, after: Path, as_json: bool) -> None:
 
     found = compare_contents(contents_of(before), contents_of(after))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        show_json(found)
     else:
         click.echo("\n".join(map(printable, _lines(found))))
 

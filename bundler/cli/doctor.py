@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.cli.progress import reporter
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options
 from bundler.common.text import printable
@@ -51,7 +51,7 @@ def doctor_command(**options: Any) -> None:
     Changes nothing. Exit code 0: all good; 15: warnings; 12: something keeps the server from running.
     """
     if options["describing"]:
-        click.echo(msgspec.json.format(msgspec.json.encode(describe()), indent=1))
+        show_json(describe())
         return
     if options["target"] and options["deep"]:
         raise UsageError("--deep reads this host's weights; --target describes another host")
@@ -59,7 +59,7 @@ def doctor_command(**options: Any) -> None:
     findings = _against_bundle(options, host) if options["bundle"] else _against_installation(options, host)
     if options["as_json"]:
         record = {"level": worst(findings), "findings": findings}
-        click.echo(msgspec.json.format(msgspec.json.encode(record), indent=1))
+        show_json(record)
     else:
         click.echo(printable("\n".join(table(findings))))
     conclude(findings)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.cli.progress import reporter, say
 from bundler.cli.serving import installation_option
 from bundler.common.text import printable
@@ -29,7 +29,7 @@ def history_command(begin: Path, as_json: bool) -> None:
 
     told = history(find_installation(begin).home)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=1))
+        show_json(told)
         return
     for one in told.generations:
         click.echo(_line(one))

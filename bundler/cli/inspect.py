@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.cli.trust import signers_option
 from bundler.common.text import printable
 from bundler.common.units import size_text
@@ -47,7 +47,7 @@ def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_j
     if as_json:
         records = [_bundle_record(bundle, trust) for bundle in bundles]
         records += [_installation_record(one) for one in installations]
-        click.echo(json.dumps(records, indent=2))
+        show_json(records)
     else:
         blocks = [_bundle_lines(bundle, trust) for bundle in bundles]
         blocks += [_installation_lines(one) for one in installations]

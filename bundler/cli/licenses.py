@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def licenses_command(places: tuple[Path, ...], as_json: bool) -> None:
     with open_bundle(places) as bundle, needed():
         inventory = take_inventory(bundle, reporter())
         if as_json:
-            click.echo(json.dumps(_record(inventory), indent=2, ensure_ascii=False))
+            show_json(_record(inventory))
         else:
             click.echo("\n".join(map(printable, _lines(inventory))))
         conclude(inventory)

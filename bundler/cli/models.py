@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from bundler.cli.output import show_json
 from bundler.common.text import printable
 from bundler.errors import InputError
 
@@ -33,7 +34,7 @@ def models_command(workspace: Path, as_json: bool) -> None:
 
     known, problems = known_specs(manifest_folders(workspace))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode([_record(one) for one in known]), indent=2))
+        show_json([_record(one) for one in known])
     else:
         click.echo(
             printable(

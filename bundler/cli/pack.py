@@ -18,6 +18,7 @@ from bundler.cli.options import (
     threads_option,
     workspace_option,
 )
+from bundler.cli.output import show_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,10 +164,8 @@ def _report(manifest: Manifest, folders: tuple[Path, ...], signer: str | None, *
 
     written = sum(volume.size for volume in manifest.volumes)
     if as_json:
-        import json
-
         facts = {"name": manifest.name, "folders": [str(folder) for folder in folders], "size": written}
-        click.echo(json.dumps({**facts, "sums_sha256": digest_in(folders), "signed_with": signer}))
+        show_json({**facts, "sums_sha256": digest_in(folders), "signed_with": signer})
         return
     places = ", ".join(str(folder) for folder in folders)
     noun = "volume" if len(manifest.volumes) == 1 else "volumes"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from bundler.cli.options import choice_options, json_option, workspace_option
+from bundler.cli.output import show_json
 from bundler.cli.plan_text import plan_text
 from bundler.common.text import printable
 
@@ -59,7 +59,7 @@ def plan_command(
             failed.append((source.spec.name, problem))
     plan = planned(workspace, selection.fetched, listings, offline=offline, output=workspace / PACKED)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
+        show_json(plan)
     else:
         click.echo(printable(plan_text(plan, every=every)))
         for name, _ in failed:
@@ -77,6 +77,6 @@ def show_plan(plan: Plan, *, as_json: bool, dry_run: bool) -> None:
     """Print the plan; with ``--json`` before the work nothing, as the outcome is what programs read then."""
     if as_json:
         if dry_run:
-            click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=1))
+            show_json(plan)
         return
     click.echo(printable(plan_text(plan)))

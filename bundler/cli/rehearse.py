@@ -13,6 +13,7 @@ from bundler.cli.options import (
     target_option,
     workspace_option,
 )
+from bundler.cli.output import show_json
 from bundler.cli.progress import reporter, say
 from bundler.errors import RehearsalError
 
@@ -49,8 +50,6 @@ def rehearse_command(
     By pixi, it fills the caches that `bundler env` names: `pixi install --frozen` under them then needs no
     network. Natively it fills rattler's and uv's, and pixi still fetches the wheels by itself.
     """
-    import msgspec
-
     from bundler.install.rehearsal import rehearse
     from bundler.store import Store
     from bundler.work.selection import open_workspace
@@ -61,7 +60,7 @@ def rehearse_command(
     store = Store.of(loaded.root)
     result = rehearse(loaded, chosen, store, installer=installer, again=again, reporter=reporter())
     if as_json:
-        click.echo(msgspec.json.encode(result))
+        show_json(result)
     if result.status != "passed":
         raise RehearsalError(f"not rehearsed: {result.reason}")
     if not as_json:

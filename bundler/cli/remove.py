@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.cli.progress import reporter, say
 from bundler.cli.serving import installation_option
 from bundler.common.text import printable
@@ -94,7 +94,7 @@ def du_command(place: Path | None, as_json: bool) -> None:
             place = Path.cwd()
     found = usage(place.absolute())
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode({"place": str(place), "parts": found}), indent=1))
+        show_json({"place": str(place), "parts": found})
         return
     say(f"{place.absolute()}:")
     for one in sorted(found, key=lambda part: -part.bytes):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
-import msgspec
 
 from bundler.cli.options import json_option, threads_option
+from bundler.cli.output import show_json
 from bundler.common.units import size_text
 
 
@@ -36,7 +35,7 @@ def repair_command(bundle: tuple[Path, ...], to: Path | None, threads: int | Non
     say(f"bundle: {', '.join(str(folder.absolute()) for folder in folders)}")
     repaired = repair_bundle(folders, to, threads=threads, reporter=reporter())
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(repaired)))
+        show_json(repaired)
         return
     places = ", ".join(repaired.folders)
     mended = f"mended {', '.join(repaired.damaged)}" if repaired.damaged else "nothing was damaged"

@@ -13,6 +13,7 @@ import msgspec
 
 from bundler.cli.doctor import count_text
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.cli.progress import StageLine, reporter, say
 from bundler.cli.serving import (
     choice_of,
@@ -147,7 +148,7 @@ def status_command(
     states = servers(folder, port, node_rank)
     records = [_record(one) for one in states]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(records), indent=1))
+        show_json(records)
     else:
         for record in records:
             click.echo(printable(_sentence(record)))

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option
+from bundler.cli.output import show_json
 from bundler.cli.progress import StageLine, say
 from bundler.cli.serve import require_fit
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options, start_options
@@ -55,7 +56,7 @@ def smoke_command(as_json: bool, **options: Any) -> None:
     """
     rounds = _rounds(options)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(rounds), indent=1))
+        show_json(rounds)
     else:
         for one in rounds:
             click.echo(printable("\n".join([one.server, *table(one.results)])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from functools import partial as partial_of
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 import msgspec
 
 from bundler.cli.options import json_option, threads_option
+from bundler.cli.output import show_json
 from bundler.cli.trust import trust_options
 from bundler.common.text import printable
 from bundler.errors import BundlerError, PartialError, UsageError
@@ -54,7 +54,7 @@ def verify_command(places: tuple[Path, ...], as_json: bool, trust: Trust, **word
             stack.enter_context(bundle)
         results = [_run(name, check) for name, check in _checks(bundles, installations, **words)]
     if as_json:
-        click.echo(json.dumps([record for record, _, _ in results], indent=2))
+        show_json([record for record, _, _ in results])
     else:
         for _, problem, text in results:
             if problem is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.cli.main import fail
+from bundler.cli.output import show_json
 from bundler.cli.progress import say
-from tests.cli.conftest import run_bundler
+from tests.cli.conftest import PROJECT, run_bundler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,3 +36,17 @@ def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
     done = run_bundler("inspect", f"./{HOSTILE}", cwd=tmp_path)
     assert done.returncode and not set(done.stderr) & set("\x1b\x07\x9b\u202e\u2028")
+
+
+def test_answers_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON too may be looked at in a terminal: it says the same in plain letters."""
+    show_json({"name": HOSTILE + "\x7f", "path": "\udc80"})
+    shown = capsys.readouterr().out
+    assert shown.isascii() and "\x1b" not in shown and "\x7f" not in shown
+    assert json.loads(shown) == {"name": HOSTILE + "\x7f", "path": "\udc80"}
+
+
+def test_every_answer_for_programs_goes_that_way() -> None:
+    for path in (PROJECT / "bundler" / "cli").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.name == "output.py" or not re.search(r"echo\((msgspec\.)?json\.", text), path.name
