@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bundler.collect.models import config as configs
+from bundler.collect.models.code import code_fault, imported_beside
 from bundler.collect.models.listing import PICKLES
 from bundler.collect.models.small_files import POINTER_LIMIT, decode, fault, is_read, wrong_kind
 from bundler.common.threads import each
@@ -328,7 +329,26 @@ def _check_code(proof: _Proof) -> tuple[str, ...]:
         ),
         "references to other repositories",
     )
+    _check_modules(proof, code)
     return code
+
+
+def _check_modules(proof: _Proof, code: tuple[str, ...]) -> None:
+    """Parse the modules that a config names, and those beside them that they import."""
+    waiting, seen = list(code), set[str]()
+    while waiting:
+        name = waiting.pop()
+        data = proof.bytes(name) if name not in seen else None
+        seen.add(name)
+        if data is None:
+            continue
+        if (problem := code_fault(data)) is not None:
+            proof.spoil(name, problem)
+            continue
+        beside = [f"{name.rpartition('/')[0]}/{path}".lstrip("/") for path in imported_beside(data)]
+        lacking = (path for path in beside if path not in proof.sizes and path not in seen)
+        proof.say((f"{path} is missing: {name} imports it" for path in lacking), "code files")
+        waiting += beside
 
 
 def _check_tokenizer(proof: _Proof, spec: ModelSpec | None) -> bool:

@@ -252,3 +252,35 @@ def test_a_snapshot_copied_without_its_blobs_says_how_to_copy_it(tmp_path: Path)
     with pytest.raises(DamagedError) as refused:
         scan(tmp_path, FileSelection())
     assert "copy the folder again from where it is whole, `cp -rL`" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("", "configuration_glm.py is empty"),
+        ("<!DOCTYPE html><html>sign in</html>", "configuration_glm.py is a web page"),
+        (
+            "class C:\n    def half(self",
+            "configuration_glm.py is no Python code: '(' was never closed, line 2",
+        ),
+        ("from .shapes import Shape\n", "shapes.py is missing: configuration_glm.py imports it"),
+        ("from . import shapes\n", "shapes.py is missing: configuration_glm.py imports it"),
+        ("try:\n    from .fast import x\nexcept ImportError:\n    x = None\n", None),
+        ("import torch\nfrom transformers import PretrainedConfig\n", None),
+    ],
+)
+def test_code_that_a_config_names_is_parsed(model: Path, code: str, said: str | None) -> None:
+    """And what it imports of the model's own; packages are the environment's."""
+    edit(model / "config.json", lambda config: config.update(auto_map={"AutoConfig": "configuration_glm.C"}))
+    (model / "configuration_glm.py").write_text(code)
+    if said is None:
+        proved(model)
+    else:
+        assert said in findings(model)
+
+
+def test_modules_that_import_each_other_are_read_once(model: Path) -> None:
+    edit(model / "config.json", lambda config: config.update(auto_map={"AutoConfig": "configuration_glm.C"}))
+    (model / "configuration_glm.py").write_text("from .shapes import Shape\n")
+    (model / "shapes.py").write_text("from .configuration_glm import C\nfrom .deep import x\n")
+    assert "deep.py is missing: shapes.py imports it" in findings(model)
