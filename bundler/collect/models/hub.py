@@ -52,8 +52,8 @@ class HubModel:
     client: HubClient
     place: HubSource
     allow_pickle: bool = False
-    patience: Patience = HUB_PATIENCE
     all_files: bool = False
+    patience: Patience = HUB_PATIENCE
     mend: ClassVar[str] = (
         "these are the publisher's own files, and fetching them again mends nothing: "
         "name another revision, or take the model's other hub"
