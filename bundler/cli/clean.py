@@ -47,7 +47,7 @@ def clean_command(
             {"what": one.what, "size": one.size, "kept": one.kept, "paths": [str(path) for path in one.paths]}
             for one in found
         ]
-        show_json({"dry_run": dry_run, "unused": rows})
+        show_json({"dry_run": dry_run, "unused": rows}, one_line=True)
         return
     for one in found:
         click.echo(_line(one))

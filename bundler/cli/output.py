@@ -8,7 +8,11 @@ import click
 import msgspec
 
 
-def show_json(facts: object) -> None:
-    """Print facts as JSON in plain ASCII: in a terminal, too, no letter of it commands or hides anything."""
+def show_json(facts: object, *, one_line: bool = False) -> None:
+    """Print facts as JSON in plain ASCII: in a terminal, too, no letter of it commands or hides anything.
+
+    :param one_line: as the last line of what a command prints.
+    """
+    text = json.dumps(msgspec.to_builtins(facts), indent=None if one_line else 1)
     # DEL is the one control that JSON leaves as it is.
-    click.echo(json.dumps(msgspec.to_builtins(facts), indent=1).replace("\x7f", "\\u007f"))
+    click.echo(text.replace("\x7f", "\\u007f"))

@@ -165,7 +165,7 @@ def _report(manifest: Manifest, folders: tuple[Path, ...], signer: str | None, *
     written = sum(volume.size for volume in manifest.volumes)
     if as_json:
         facts = {"name": manifest.name, "folders": [str(folder) for folder in folders], "size": written}
-        show_json({**facts, "sums_sha256": digest_in(folders), "signed_with": signer})
+        show_json({**facts, "sums_sha256": digest_in(folders), "signed_with": signer}, one_line=True)
         return
     places = ", ".join(str(folder) for folder in folders)
     noun = "volume" if len(manifest.volumes) == 1 else "volumes"

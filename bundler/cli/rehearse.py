@@ -60,7 +60,7 @@ def rehearse_command(
     store = Store.of(loaded.root)
     result = rehearse(loaded, chosen, store, installer=installer, again=again, reporter=reporter())
     if as_json:
-        show_json(result)
+        show_json(result, one_line=True)
     if result.status != "passed":
         raise RehearsalError(f"not rehearsed: {result.reason}")
     if not as_json:

@@ -35,7 +35,7 @@ def repair_command(bundle: tuple[Path, ...], to: Path | None, threads: int | Non
     say(f"bundle: {', '.join(str(folder.absolute()) for folder in folders)}")
     repaired = repair_bundle(folders, to, threads=threads, reporter=reporter())
     if as_json:
-        show_json(repaired)
+        show_json(repaired, one_line=True)
         return
     places = ", ".join(repaired.folders)
     mended = f"mended {', '.join(repaired.damaged)}" if repaired.damaged else "nothing was damaged"
