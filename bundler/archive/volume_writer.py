@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from bundler.archive.pack_state import Written
 
 
+_MOST_UNNAMED = 8
+"""Volumes that wait for their names at once."""
+
+
 class OutOfSpaceError(Exception):
     """The disk of the volume under way is full."""
 
@@ -48,6 +52,8 @@ class VolumeWriter:
         self._frames, self._next = len(written.stored), len(written.volume_spans())
         self._whole: deque[OpenVolume] = deque()
         """Volumes whose frames are durable, and whose digests are still being taken."""
+        self._ended = 0
+        """Volumes that were ended since all had their names."""
         self._batches = Batches(self._make_durable, "volume-sync")
         self._volume = volume
         if volume:
@@ -115,6 +121,13 @@ class VolumeWriter:
         self._volume.chain.end()
         self._batches.add((self._volume, None), 0)
         self._volume = None
+        self._ended += 1
+        if self._ended == _MOST_UNNAMED:
+            # Each is an open file until it has its name, and a process may have few of those.
+            self._batches.flush()
+            while self._whole:
+                self._name(self._whole.popleft())
+            self._ended = 0
 
     def _make_durable(self, steps: list[tuple[OpenVolume, PackRecord | None]]) -> None:
         """Sync the appended frames, journal them after that, and name volumes that are whole."""
