@@ -14,11 +14,11 @@ equal is linked, so that it takes the disk for what differs; what counts is swit
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from bundler.common import durable
 from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import read_plain, sync_folder, write_atomically
 from bundler.errors import InputError
@@ -120,14 +120,7 @@ def remove(home: Path, number: int) -> None:
     if root == home:
         for child in home.iterdir():
             if child.name not in SHARED:
-                _remove(child)
+                durable.remove(child)
     elif root.exists():
-        _remove(root)
+        durable.remove(root)
         sync_folder(root.parent)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,28 +27,17 @@ if TYPE_CHECKING:
 def fetch_command(
     environments: Sequence[str],
     models: Sequence[str],
-    allow_unhashed: bool,
-    all_files: bool,
-    platform: str | None,
-    target: Path | None,
     jobs: int,
     deep: bool,
     workspace: Path,
+    **choice: Any,
 ) -> None:
     """Fill .pkg-cache and the weights from locked, checksummed sources; run again, it goes on."""
     from bundler.collect.fetch import fetch
     from bundler.work.selection import select
 
     say(f"workspace: {workspace.absolute()}")
-    selection = select(
-        workspace,
-        environments,
-        models,
-        allow_unhashed=allow_unhashed,
-        all_files=all_files,
-        platform=platform,
-        target=target,
-    )
+    selection = select(workspace, environments, models, **choice)
     artifacts = [artifact for one in selection.fetched for artifact in one.artifacts]
     shown = reporter()
     if artifacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,14 +27,11 @@ if TYPE_CHECKING:
 def plan_command(
     environments: Sequence[str],
     models: Sequence[str],
-    allow_unhashed: bool,
-    all_files: bool,
-    platform: str | None,
-    target: Path | None,
     offline: bool,
     every: bool,
     as_json: bool,
     workspace: Path,
+    **choice: Any,
 ) -> None:
     """Say what a bundle needs: how much, what is here, space, time, and what the target must have."""
     from bundler.errors import FetchError
@@ -42,15 +39,7 @@ def plan_command(
     from bundler.work.selection import select
     from bundler.workspace import PACKED
 
-    selection = select(
-        workspace,
-        environments,
-        models,
-        allow_unhashed=allow_unhashed,
-        all_files=all_files,
-        platform=platform,
-        target=target,
-    )
+    selection = select(workspace, environments, models, **choice)
     listings, failed = [], []
     for source in selection.models:
         try:
@@ -69,8 +58,8 @@ def plan_command(
             click.echo(f"\nenvironments: {names}; choose with --env", err=True)
     if failed:
         raise failed[0][1]
-    if target is not None:
-        check_target(selection, target)
+    if choice["target"] is not None:
+        check_target(selection, choice["target"])
 
 
 def show_plan(plan: Plan, *, as_json: bool, dry_run: bool) -> None:

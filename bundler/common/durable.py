@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,17 @@ def sync_names(descriptor: int, folder: Path) -> None:
         if problem.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
             problem.filename = str(folder)
             raise
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, a file or a link, which isn't followed, or what isn't there.
+
+    :raises OSError: something can't be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bundler.common import durable
 from bundler.common.durable import locked
 from bundler.errors import DestinationError, InputError
 from bundler.install.installer import Caches, one_at_a_time
@@ -182,10 +182,7 @@ def _remove(one: Waste) -> None:
         return
     for path in one.paths:
         try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            durable.remove(path)
         except OSError as problem:
             raise DestinationError(
                 f"can't remove: {problem.strerror}", where=problem.filename or path, hint="check who owns it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler import generations
+from bundler.common import durable
 from bundler.errors import BundlerError, DestinationError, UnknownNameError
 from bundler.generations import SHARED
 from bundler.installation import WEIGHTS, Installation, counts, environment_path, write_receipt
@@ -121,10 +121,7 @@ def _delete(root: Path, places: Iterable[str]) -> int:
         path = root / place
         freed += sum(one.st_blocks * 512 for one in _files(path) if one.st_nlink == 1)
         try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            durable.remove(path)
         except OSError as problem:
             raise DestinationError(
                 f"{place} can't be removed: {problem.strerror}",

@@ -8,6 +8,7 @@ counts is switched in one step, when all of it is whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,7 +46,7 @@ class Place:
     """Installations that have files of the bundle: the one that is updated or added to, and one that was
     named."""
 
-    @property
+    @cached_property
     def donor(self) -> Donor | None:
         """What gives files, so that they needn't be unpacked."""
         return Donor(*self.sources) if self.sources else None
