@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from bundler import __version__
+from bundler.cli.usage import no_such_command, usage_error
+from bundler.cli.version import version_option
 from bundler.common.disk_trouble import advice
 from bundler.common.text import printable
 from bundler.errors import INTERRUPTED, BundlerError, PreflightError, exit_codes
@@ -76,6 +77,17 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that a word names.
+
+        :raises UsageError: there is none, with those of a near name.
+        """
+        if args[0] not in MODULES and not args[0].startswith("-"):
+            raise no_such_command(args[0], MODULES)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by the host they run on."""
         from bundler.cli.summaries import SUMMARIES
@@ -105,7 +117,7 @@ def _groups() -> dict[str, dict[str, str]]:
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.version_option(__version__, prog_name="bundler")
+@version_option
 def bundler_command() -> None:
     """Carry an SGLang and GLM-4.7 serving environment onto GPU hosts that have no network."""
 
@@ -132,6 +144,12 @@ def run(arguments: list[str] | None = None) -> Any:
         sys.exit(0)
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
+    except click.exceptions.NoArgsIsHelpError as problem:
+        problem.show()
+        sys.exit(problem.exit_code)
+    except click.UsageError as problem:
+        wrong = usage_error(problem, sys.argv[1:] if arguments is None else arguments)
+        fail(str(wrong), wrong.exit_code)
     except click.ClickException as problem:
         problem.show()
         sys.exit(problem.exit_code)
