@@ -278,6 +278,12 @@ def _choose(
     raise UnknownNameError(what, where=root, hint=hint)
 
 
+def own_installation() -> Path | None:
+    """Return the installation whose own ``bin/bundler`` was called; nothing for any other bundler."""
+    named = os.environ.get(OWN_VARIABLE)
+    return Path(named) if named else None
+
+
 def find_installation(start: Path = UNNAMED) -> Installation:
     """Return the installation that a command means.
 

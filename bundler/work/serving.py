@@ -231,7 +231,8 @@ def _facts(root: Path, source: Any) -> ModelFacts:
     manifests_word = ModelFacts(vision=source.spec.smoke.image)
     if not (folder / "config.json").is_file():
         return manifests_word
-    from bundler.collect.models.completeness import folder_reader, prove
+    from bundler.collect.models.completeness import prove
+    from bundler.collect.models.reader import folder_reader
 
     try:
         listing = FolderSource(source.spec, folder, True).listing

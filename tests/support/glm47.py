@@ -7,7 +7,7 @@ import struct
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from bundler.collect.models.completeness import Reader
+from bundler.collect.models.reader import Reader
 from tests.support.tinymodel import Shape, Tensor, tensors
 
 if TYPE_CHECKING:

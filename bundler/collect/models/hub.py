@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.archive.member import Source
-    from bundler.collect.models.completeness import Reader
+    from bundler.collect.models.reader import Reader
     from bundler.collect.models.remote import HubClient
     from bundler.collect.transfer import Patience
     from bundler.common.progress import Reporter

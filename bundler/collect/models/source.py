@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bundler import manifest as manifests
 from bundler.archive.member import Member
-from bundler.collect.models.completeness import folder_reader, prove
+from bundler.collect.models.completeness import prove
+from bundler.collect.models.reader import folder_reader
 from bundler.common.progress import SILENT
 from bundler.installation import WEIGHTS
 from bundler.model import ModelFacts

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from bundler.collect.models.completeness import Reader
+from bundler.collect.models.reader import Reader
 from bundler.collect.transfer import RunningDigests
 from bundler.errors import InputError
 
