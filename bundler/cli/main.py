@@ -11,13 +11,15 @@ from typing import Any
 
 import click
 
-from bundler import __version__
+from bundler.cli.usage import no_such_command, usage_error
+from bundler.cli.version import version_option
 from bundler.common.disk_trouble import advice
 from bundler.common.text import printable
 from bundler.errors import INTERRUPTED, BundlerError, PreflightError, exit_codes
 
+ONLINE = "Online host"
 COMMANDS: dict[str, dict[str, str]] = {
-    "Online host": {
+    ONLINE: {
         "plan": "bundler.cli.plan",
         "fetch": "bundler.cli.fetch",
         "pack": "bundler.cli.pack",
@@ -64,8 +66,8 @@ class LazyGroup(click.Group):
     """Imports a command's module when the command is called, so that ``--help`` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of their use."""
-        return list(MODULES)
+        """Return the commands that can be used here, in the order of their use."""
+        return [name for names in _groups().values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
@@ -75,13 +77,28 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that a word names.
+
+        :raises UsageError: there is none, with those of a near name.
+        """
+        if args[0] not in MODULES and not args[0].startswith("-"):
+            raise no_such_command(args[0], MODULES)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by the host they run on."""
         from bundler.cli.summaries import SUMMARIES
 
-        for title, names in COMMANDS.items():
+        groups = _groups()
+        for title, names in groups.items():
             with formatter.section(title):
                 formatter.write_dl([(name, SUMMARIES[name]) for name in names])
+        if ONLINE not in groups:
+            with formatter.section(f"{ONLINE} only, not here"):
+                formatter.write_text(", ".join(COMMANDS[ONLINE]))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the exit codes."""
@@ -89,10 +106,18 @@ class LazyGroup(click.Group):
             formatter.write_dl([(str(code), meaning) for code, meaning in exit_codes().items()])
 
 
+def _groups() -> dict[str, dict[str, str]]:
+    """Return the commands by place; of an installation's bundler those that can be used there."""
+    from bundler.installation import own_installation
+
+    here = own_installation() is not None
+    return {title: names for title, names in COMMANDS.items() if not (here and title == ONLINE)}
+
+
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.version_option(__version__, prog_name="bundler")
+@version_option
 def bundler_command() -> None:
     """Carry an SGLang and GLM-4.7 serving environment onto GPU hosts that have no network."""
 
@@ -119,6 +144,12 @@ def run(arguments: list[str] | None = None) -> Any:
         sys.exit(0)
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
+    except click.exceptions.NoArgsIsHelpError as problem:
+        problem.show()
+        sys.exit(problem.exit_code)
+    except click.UsageError as problem:
+        wrong = usage_error(problem, sys.argv[1:] if arguments is None else arguments)
+        fail(str(wrong), wrong.exit_code)
     except click.ClickException as problem:
         problem.show()
         sys.exit(problem.exit_code)

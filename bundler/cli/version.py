@@ -1,0 +1,78 @@
+"""What ``bundler --version`` says: which bundler this is, and what its archives' bytes depend on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+import bundler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHECKOUT = Path(bundler.__file__).resolve().parents[1]
+"""The checkout that bundler runs from, where it isn't installed."""
+GIT_SECONDS = 5
+
+
+def version_option(group: Callable[..., object]) -> Callable[..., object]:
+    """``-V``, ``--version``: of bundler, its commit, Python and libzstd."""
+    return click.option(
+        "-V",
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show,
+        help="Show bundler's version, its commit where it is known, Python's and libzstd's.",
+    )(group)
+
+
+def _show(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    click.echo("\n".join(version_lines()))
+    context.exit()
+
+
+def version_lines() -> list[str]:
+    """Return a line for each version; the first is bundler's."""
+    import zstandard
+
+    known = commit()
+    return [
+        f"bundler, version {bundler.__version__}",
+        *([f"commit {known}"] if known else []),
+        f"Python {platform.python_version()}",
+        f"libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}",
+    ]
+
+
+def commit() -> str | None:
+    """Return the commit that bundler was installed from, or that its checkout is at, where one is known."""
+    return _checkout_commit() if (CHECKOUT / ".git").exists() else _installed_commit()
+
+
+def _checkout_commit() -> str | None:
+    words = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _installed_commit() -> str | None:
+    """Read what pip and uv note of an install from a repository (PEP 610)."""
+    try:
+        noted = metadata.distribution("bundler").read_text("direct_url.json")
+        known: object = msgspec.json.decode(noted or "{}").get("vcs_info", {}).get("commit_id")
+    except (metadata.PackageNotFoundError, OSError, msgspec.DecodeError, AttributeError):
+        return None
+    return known if isinstance(known, str) else None
