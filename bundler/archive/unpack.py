@@ -137,6 +137,7 @@ class _Unpack:
         self.make_folders()
         self._state.place_ready()
         here = [number for number in needed if self._is_here(number)]
+        self._bundle.expect(here)
         total = self._bundle.manifest.stream_size
         todo = sum(self._bundle.manifest.frames.raw[number] for number in needed)
         if todo < total:
@@ -148,6 +149,7 @@ class _Unpack:
                 needed += again
                 here += [number for number in again if self._is_here(number)]
                 self._write([number for number in again if self._is_here(number)], meter)
+        self._bundle.expect(())
         refuse_damage(self._bundle, self._damages, self._state.remaining())
         waiting = self._volumes_of(set(needed) - set(here))
         note_waiting(self._target.root, Waiting(bundle=self._bundle.name, volumes=waiting))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bundler.archive.unpack import Unpacked
     from bundler.common.progress import Reporter
     from bundler.host.facts import HostFacts
+    from bundler.host.space import Need
     from bundler.install.installer import InstallerWord
     from bundler.manifest import Manifest
     from bundler.work.update import Place
@@ -135,12 +136,27 @@ def _preflight(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
     manifest = bundle.manifest
     if place.donor is not None:
         manifest = msgspec.structs.replace(manifest, tree=place.donor.lacks(manifest))
-    for finding in require(preflight([manifest], place.root, host, environments=wanted), place.root):
+    found = preflight([manifest], place.root, host, environments=wanted, more=_kept(bundle, manifest))
+    for finding in require(found, place.root):
         options.reporter.say(f"warning: {finding.line}")
     for other in other_platforms(bundle, host):
         options.reporter.say(f"warning: {other}")
     if line := serving_line(bundle.manifest, host):
         options.reporter.say(f"warning: {line}")
+
+
+def _kept(bundle: Bundle, lacking: Manifest) -> list[Need]:
+    """Return what the volumes take that are kept for other hosts.
+
+    :param lacking: the manifest with those files alone that will be unpacked.
+    """
+    from bundler.archive.http_bundle import SharedBundle
+    from bundler.host.space import Need
+
+    if not isinstance(bundle, SharedBundle) or bundle.kept is None:
+        return []
+    size = min(bundle.kept.bytes_missing(), sum(entry.size for entry in lacking.tree))
+    return [Need("volumes for other hosts", bundle.kept.folder, size, len(bundle.manifest.volumes))]
 
 
 def serving_line(manifest: Manifest, host: HostFacts) -> str | None:

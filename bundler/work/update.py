@@ -155,11 +155,8 @@ def roll_back(home: Path, to: int | None, reporter: Reporter) -> int:
 
 
 def _switch(home: Path, before: Generations, number: int, step: Step) -> None:
-    from bundler.runtime.launchers import write_launchers
-
     whole = tuple(sorted({*before.whole, number}))
     generations.write(home, Generations(current=number, whole=whole, steps=(*before.steps, step)))
-    write_launchers(home, Installation(home).environments)
 
 
 def prune(home: Path, keep: int, reporter: Reporter) -> None:
