@@ -84,6 +84,7 @@ class SharedVolume:
                 problems["gone"] = problem
                 continue
             if status == OK and is_right(buffer):
+                host.answered()
                 for one in behind:
                     one.rest()
                 return {}
@@ -179,28 +180,30 @@ def open_shared(addresses: Sequence[str], trust: Trust) -> Iterator[SharedBundle
 
 
 def _bring_all(hosts: Sequence[HttpHost], folder: Path) -> None:
-    """Fetch the small files, all from one host: the first that has them."""
-    for host in hosts:
+    """Fetch the small files, all from one host: the first that has them now, or after a while."""
+    for number, host in enumerate([*hosts, *hosts]):
+        pauses = PAUSES if number >= len(hosts) else ()
         try:
             for name, largest in (
                 (sums.SUMS, sums.LARGEST_SUMS),
                 (sums.MANIFEST, sums.LARGEST_MANIFEST),
                 (sums.SIGNATURE, sums.LARGEST_SUMS),
             ):
-                _bring(host, name, folder / name, largest, needed=name != sums.SIGNATURE)
+                _bring(host, name, folder / name, largest, pauses, needed=name != sums.SIGNATURE)
         except FetchError:
-            host.rest()
-            if host is hosts[-1]:
+            if number == 2 * len(hosts) - 1:
                 raise
         else:
             return
 
 
-def _bring(host: HttpHost, name: str, path: Path, largest: int, *, needed: bool) -> None:
+def _bring(
+    host: HttpHost, name: str, path: Path, largest: int, pauses: tuple[float, ...], *, needed: bool
+) -> None:
     """Fetch one of the small files."""
     volume = HttpVolume(host, name)
     try:
-        size = volume.size()
+        size = volume.size(pauses)
     except FetchError as problem:
         if not needed:
             return

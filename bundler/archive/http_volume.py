@@ -10,14 +10,15 @@ from urllib.parse import quote, urlsplit
 
 from bundler.errors import FetchError
 
-SECONDS = 60.0
-"""How long an answer may take before the connection counts as lost."""
+CONNECT_SECONDS, SECONDS = 10.0, 60.0
+"""How long a connection may take, and an answer, before the host counts as gone."""
 WAIT = 30
 """Seconds that a host may keep a request which asks for what it is still unpacking itself."""
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds before the second try and the next ones."""
-REST = 10.0
-"""Seconds for which a host that doesn't answer is passed over, where there are others."""
+REST, LONGEST_REST = 1.0, 64.0
+"""Seconds for which a host that doesn't answer is passed over, where there are others: twice as long each
+time, up to the second."""
 BLOCK = 2**20
 OK, PART = int(HTTPStatus.OK), int(HTTPStatus.PARTIAL_CONTENT)
 
@@ -29,7 +30,7 @@ class HttpHost:
         """Know the address, which ends with a slash; nothing is asked yet."""
         self.address = address
         self._local = threading.local()
-        self._until = 0.0
+        self._until, self._rest = 0.0, REST
 
     @property
     def resting(self) -> bool:
@@ -37,8 +38,13 @@ class HttpHost:
         return time.monotonic() < self._until
 
     def rest(self) -> None:
-        """Take it as gone for a while."""
-        self._until = time.monotonic() + REST
+        """Take it as gone for a while, also where several threads see it at once."""
+        if not self.resting:
+            self._until, self._rest = time.monotonic() + self._rest, min(2 * self._rest, LONGEST_REST)
+
+    def answered(self) -> None:
+        """Know that it is there."""
+        self._rest = REST
 
     def connection(self) -> http.client.HTTPConnection:
         """Return this thread's connection."""
@@ -46,7 +52,9 @@ class HttpHost:
         if known is None:
             parts = urlsplit(self.address)
             kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-            known = self._local.connection = kind(parts.netloc, timeout=SECONDS)
+            known = self._local.connection = kind(parts.netloc, timeout=CONNECT_SECONDS)
+            known.connect()
+            known.sock.settimeout(SECONDS)
         return known
 
     def leave(self) -> None:

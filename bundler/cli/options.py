@@ -76,7 +76,8 @@ def threads_option(command: Command) -> Command:
     return click.option(
         "--threads",
         type=click.IntRange(1, 16),
-        help="Threads that compress, hash and write.  [default: one for each core, at most 16]",
+        help="Threads that compress, hash and write; memory stays under 400 MB and 32 MB for each.  "
+        "[default: one for each core, at most 16]",
     )(command)
 
 

@@ -64,7 +64,9 @@ def sharing(
         hosts = [bind] if bind not in ("0.0.0.0", "::") else _addresses(interfaces())
         for host in hosts:
             address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/"
-            words = ["bundler unpack", address, *sources, "DEST --sha256", bundle.provenance.sums_sha256]
+            # Of a long chain the neighbour and the first one will do.
+            others = dict.fromkeys([*sources[:1], *sources[-1:]])
+            words = ["bundler unpack", address, *others, "DEST --sha256", bundle.provenance.sums_sha256]
             who = "on the next host" if sources else "on the others"
             say(f"{who}: {' '.join([*words, *(['--share'] if sources else [])])}", result=True)
         thread = Thread(target=server.serve_forever, name="share", daemon=True)

@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "source",
-    metavar="INSTALLATION",
+    metavar="OLD",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Take files of the same sha256 from there: cloned, else linked, else copied.",
+    help="Take files of the same sha256 from an installation, cloned, else linked, else copied, or from a "
+    "bundle.",
 )
 @click.option(
     "--keep",

@@ -39,7 +39,7 @@ class UnpackOptions:
     allow_launch: tuple[str, ...] = ()
     """Names that the models' launches may set though they aren't on the lists."""
     source: Path | None = None
-    """An installation whose files are taken over where they are the bundle's."""
+    """An installation or a bundle whose files are taken over where they are the bundle's."""
     keep: int = 1
     """Older generations that stay after an update."""
     reporter: Reporter
@@ -70,13 +70,28 @@ def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Install
 
     :raises BundlerError: any step's; run again, each goes on where it stopped.
     """
-    from bundler.archive.unpack import unpack_bundle
     from bundler.work import update
+
+    with update.place_for(bundle, destination, options.source) as place:
+        check(bundle, place, options)
+        update.begin(place, options.reporter)
+        installation = _bring(bundle, place, options)
+        if options.install and (bundle.manifest.environments or place.old):
+            return _install(installation, bundle, place, options)
+    if place.old:
+        options.reporter.say(
+            "the new generation is unpacked and not installed: what counted before counts still; "
+            "the same command without --no-install goes on"
+        )
+        return place.old
+    return installation
+
+
+def _bring(bundle: Bundle, place: Place, options: UnpackOptions) -> Installation:
+    """Unpack the files, carry on what the bundle doesn't name, and write the receipt."""
+    from bundler.archive.unpack import unpack_bundle
     from bundler.work.carry import carry_on
 
-    place = update.place_for(bundle, destination, options.source)
-    check(bundle, place, options)
-    update.begin(place, options.reporter)
     unpacked = unpack_bundle(
         bundle,
         place.root,
@@ -94,14 +109,6 @@ def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Install
         options.reporter.say(
             f"not in the new generation: {', '.join(left)}; the bundle's lock replaces the one it was of"
         )
-    if options.install and (bundle.manifest.environments or place.old):
-        return _install(installation, bundle, place, options)
-    if place.old:
-        options.reporter.say(
-            "the new generation is unpacked and not installed: what counted before counts still; "
-            "the same command without --no-install goes on"
-        )
-        return place.old
     return installation
 
 

@@ -193,9 +193,10 @@ def test_a_delta_makes_what_the_whole_makes(
         if entry.kind == "file":
             assert (updated.root / path).read_bytes() == (fresh.root / path).read_bytes()
 
-    beside = bundler("unpack", delta, tmp_path / "beside", *NATIVE, "--from", installed)
-    assert beside.returncode == 0, beside.stderr
-    assert bundler("verify", "--deep", tmp_path / "beside").returncode == 0
+    for source in (installed, packed):
+        beside = bundler("unpack", delta, tmp_path / f"beside-{source.name}", *NATIVE, "--from", source)
+        assert beside.returncode == 0, beside.stderr
+        assert bundler("verify", "--deep", tmp_path / f"beside-{source.name}").returncode == 0
 
 
 def test_deltas_are_a_chain(bundler: Bundler, packed: Path, installed: Path, tmp_path: Path) -> None:
