@@ -44,11 +44,6 @@ def workspace_option(command: Command) -> Command:
     )(command)
 
 
-def json_option(command: Command) -> Command:
-    """``--json``: for programs."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
-
-
 def threads_option(command: Command) -> Command:
     """``--threads``: how many threads compress or check."""
     return click.option(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.progress import say
+from bundler.cli.command import command
+from bundler.cli.output import answer, say, show_document
 from bundler.cli.trust import trust_options
 
 if TYPE_CHECKING:
     from bundler.archive.trust import Trust
 
 
-@click.command("share")
+@command("share")
 @click.argument("places", metavar="[BUNDLE…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--bind", default="0.0.0.0", show_default=True, help="The address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
@@ -38,9 +40,14 @@ def share_command(places: tuple[Path, ...], bind: str, port: int, trust: Trust) 
     with open_server(files, bind, port, say) as server:
         say(f"sharing {name} from {', '.join(map(str, folders))}; ^C ends it")
         hosts = [bind] if bind not in ("0.0.0.0", "::") else _addresses(interfaces())
-        for host in hosts:
-            address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/"
-            say(f"on the others: bundler unpack {address} DEST --sha256 {digest}", result=True)
+        addresses = [f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/" for host in hosts]
+        answer(
+            {"bundle": name, "addresses": addresses, "sums_sha256": digest},
+            *(f"on the others: bundler unpack {one} DEST --sha256 {digest}" for one in addresses),
+        )
+        # Before it is ended: whoever reads it must know where to ask.
+        show_document()
+        sys.stdout.flush()
         server.serve_forever()
 
 
