@@ -5,6 +5,9 @@ from __future__ import annotations
 import array
 import hashlib
 import random
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import count, repeat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,21 +27,27 @@ def make_weights(folder: Path, size: int, shards: int) -> list[Path]:
     paths = [folder / f"model-{number + 1:05}-of-{shards:05}.safetensors" for number in range(shards)]
     if all(path.exists() and path.stat().st_size == each for path in paths) and (folder / "sums").exists():
         return paths
-    high, low = _normal_bf16(BLOCK // 2)
-    chance = random.Random(1)
-    lines = []
-    for path in paths:
-        digest = hashlib.sha256()
-        with path.open("wb") as file:
-            for _ in range(each // BLOCK):
-                block = _another(high, low, chance)
-                digest.update(block)
-                file.write(block)
-        lines.append(f"{digest.hexdigest()}  {path.name}\n")
+    with ProcessPoolExecutor() as pool:
+        digests = list(pool.map(_write_shard, paths, count(1), repeat(each // BLOCK)))
+    lines = [f"{digest}  {path.name}\n" for digest, path in zip(digests, paths, strict=True)]
     (folder / "sums").write_text("".join(lines))
     return paths
 
 
+def _write_shard(path: Path, seed: int, blocks: int) -> str:
+    """Write one shard, and return its sha256."""
+    high, low = _normal_bf16(BLOCK // 2)
+    chance = random.Random(seed)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for _ in range(blocks):
+            block = _another(high, low, chance)
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+@cache
 def _normal_bf16(count: int) -> tuple[bytes, bytes]:
     """Return the high and the low bytes of normally distributed numbers."""
     chance = random.Random(0)

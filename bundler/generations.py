@@ -74,7 +74,7 @@ def read(home: Path) -> Generations:
 
 
 def write(home: Path, generations: Generations) -> None:
-    """Replace the file in one durable step."""
+    """Replace the file in one durable step. The scripts in ``bin`` read the line ``"current": N`` of it."""
     write_atomically(home / RECORD, msgspec.json.format(msgspec.json.encode(generations), indent=1) + b"\n")
 
 

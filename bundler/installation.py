@@ -54,6 +54,8 @@ JOURNAL = f"{STATE}/journal"
 PARTIAL = f"{STATE}/partial"
 CACHE = f"{STATE}/cache"
 RUN = f"{STATE}/run"
+VOLUMES = f"{STATE}/volumes"
+"""Volumes that were kept for other hosts."""
 ARTIFACTS = f"{STORE}/{MIRROR}"
 WEIGHTS = "weights"
 
@@ -276,6 +278,12 @@ def _choose(
     raise UnknownNameError(what, where=root, hint=hint)
 
 
+def own_installation() -> Path | None:
+    """Return the installation whose own ``bin/bundler`` was called; nothing for any other bundler."""
+    named = os.environ.get(OWN_VARIABLE)
+    return Path(named) if named else None
+
+
 def find_installation(start: Path = UNNAMED) -> Installation:
     """Return the installation that a command means.
 
@@ -365,7 +373,7 @@ def refuse_planted(root: Path) -> None:
     :raises DestinationError: a folder of bundler's own there is a link or no folder, or belongs to another
         user than this one or root.
     """
-    for name in (STATE, BUNDLES, PARTIAL, CACHE, RUN, ".pixi", ".pixi/envs", "bin", "runtime"):
+    for name in (STATE, BUNDLES, PARTIAL, CACHE, RUN, VOLUMES, ".pixi", ".pixi/envs", "bin", "runtime"):
         path = root / name
         try:
             status = path.lstat()

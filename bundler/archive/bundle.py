@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from bundler import manifest as manifests
 from bundler.archive import frames, sums, validate
@@ -19,7 +19,7 @@ from bundler.errors import DamagedError, InputError, UnknownNameError
 from bundler.workspace import PACKED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bundler.archive.layout import Frame
     from bundler.archive.trust import Trust
@@ -60,7 +60,7 @@ class Bundle:
         self.layout = Layout(manifest)
 
     @classmethod
-    def open(cls, folders: Sequence[Path], trust: Trust = ASK_NOTHING) -> Bundle:
+    def open(cls, folders: Sequence[Path], trust: Trust = ASK_NOTHING) -> Self:
         """Open the bundle whose files lie in one folder or several.
 
         ``SHA256SUMS`` is read first and held against what is asked for; then the manifest is checked against
@@ -106,6 +106,9 @@ class Bundle:
         """
         self.volumes[self.manifest.volumes[frame.volume].name].read_at(frame.offset, buffer)
 
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Be told which frames will be read; on disks nothing depends on it."""
+
     def content(self, number: int) -> memoryview:
         """Return a frame's content, checked.
 
@@ -125,7 +128,7 @@ class Bundle:
         for volume in self.volumes.values():
             volume.close()
 
-    def __enter__(self) -> Bundle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,163 +1,146 @@
-"""A bundle that another host shares by HTTP: read frame by frame, each checked as from a disk."""
+"""A bundle that other hosts share by HTTP: read frame by frame, each checked as from a disk."""
 
 from __future__ import annotations
 
-import http.client
-import threading
 import time
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from bundler.archive import sums
+from bundler.archive import frames, sums
 from bundler.archive.bundle import Bundle
+from bundler.archive.http_volume import OK, PAUSES, HttpHost, HttpVolume
 from bundler.errors import FetchError, InputError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from bundler.archive.kept_volumes import KeptVolumes
+    from bundler.archive.layout import Frame
     from bundler.archive.trust import Trust
 
-SECONDS = 60.0
-"""How long an answer may take before the connection counts as lost."""
-PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds before the second try and the next ones."""
 SCHEMES = ("http:/", "https:/")
-BLOCK = 2**20
+PATIENCE = 900.0
+"""Seconds for which a part is waited for that a host says it will have."""
+BREATH = 0.5
+"""Seconds before such a host is asked again."""
 
 
-class HttpVolume:
-    """A volume on another host. Each thread has a connection of its own.
+class SharedVolume:
+    """A volume that several hosts may have, in the order in which they are asked."""
 
-    A server that knows no Range is read in order, by one thread at a time: what lies before is read and
-    thrown away.
-    """
-
-    def __init__(self, address: str, name: str) -> None:
-        """Know the address; nothing is asked yet."""
-        self.path = f"{address}{quote(name)}"
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._stream: http.client.HTTPResponse | None = None
-        self._at = 0
-        self._ranges = True
+    def __init__(self, hosts: Sequence[HttpHost], name: str) -> None:
+        """Know the addresses; nothing is asked yet."""
+        self._readers = [(host, HttpVolume(host, name)) for host in hosts]
+        self.path = self._readers[0][1].path
 
     def size(self) -> int:
-        """Return the file's size.
+        """Return the file's size, as the first host says that answers.
 
-        :raises FetchError: the host doesn't say.
+        :raises FetchError: none does.
         """
-        with self._answer("HEAD", {}) as answer:
-            length = answer.headers.get("Content-Length", "")
-        if answer.status != http.HTTPStatus.OK or not length.isdigit():
-            raise FetchError(f"the host answers {answer.status} {answer.reason}", where=self.path)
-        return int(length)
+        *first, (_, last) = self._awake()
+        for host, reader in first:
+            try:
+                return reader.size(())
+            except FetchError:
+                host.rest()
+        return last.size()
 
-    def read_at(self, offset: int, buffer: memoryview) -> None:
-        """Fill the buffer from an offset.
+    def read_at(
+        self, offset: int, buffer: memoryview, is_right: Callable[[memoryview], bool] = lambda _: True
+    ) -> None:
+        """Fill the buffer from an offset, from the first host that has the right bytes.
 
-        :raises FetchError: the host doesn't give it, also after some tries.
+        Where those that have it give wrong ones, the buffer holds these: the caller compares them as well.
+
+        :raises FetchError: no host gives it, also after some tries.
         """
-        if self._ranges:
-            wanted = f"bytes={offset}-{offset + len(buffer) - 1}"
-            with self._answer("GET", {"Range": wanted}, buffer) as answer:
-                if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
-                    return
-                self._ranges = answer.status != http.HTTPStatus.OK
-            if self._ranges:
-                raise FetchError(f"the host answers {answer.status} {answer.reason}", where=self.path)
-        with self._lock:
-            self._read_on(offset, buffer)
+        pauses, began = iter(PAUSES), time.monotonic()
+        while problems := self._round(offset, buffer, is_right):
+            if "later" in problems and time.monotonic() - began < PATIENCE:
+                time.sleep(BREATH)
+            elif "wrong" in problems:
+                return
+            elif "gone" in problems and (pause := next(pauses, None)):
+                time.sleep(pause)
+            else:
+                raise next(iter(problems.values()))
+
+    def _round(
+        self, offset: int, buffer: memoryview, is_right: Callable[[memoryview], bool]
+    ) -> dict[str, FetchError]:
+        """Ask the hosts in turn; return what kept each from giving the bytes, nothing once one did."""
+        problems: dict[str, FetchError] = {}
+        behind: list[HttpHost] = []
+        for host, reader in self._awake():
+            try:
+                status = reader.ask(offset, buffer)
+            except FetchError as problem:
+                host.rest()
+                problems["gone"] = problem
+                continue
+            if status == OK and is_right(buffer):
+                host.answered()
+                for one in behind:
+                    one.rest()
+                return {}
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                behind.append(host)
+            word = {OK: "wrong", HTTPStatus.SERVICE_UNAVAILABLE: "later"}.get(status, "refused")
+            problems[word] = reader.refusal(status)
+        return problems
+
+    def _awake(self) -> list[tuple[HttpHost, HttpVolume]]:
+        """Return the hosts that may answer; all, where none answered lately."""
+        return [pair for pair in self._readers if not pair[0].resting] or self._readers
 
     def forget(self, offset: int, size: int) -> None:
         """Do nothing: no cache here holds it."""
 
     def close(self) -> None:
         """Close this thread's connections."""
-        self._drop()
-        if self._stream is not None:
-            self._stream.close()
-        self._stream = None
+        for _, reader in self._readers:
+            reader.close()
 
-    def _read_on(self, offset: int, buffer: memoryview) -> None:
-        """Read from the one answer that is open; what lies before begins it anew."""
-        try:
-            if self._stream is None or self._at > offset:
-                self.close()
-                connection = self._connection()
-                connection.request("GET", urlsplit(self.path).path)
-                self._stream, self._at = connection.getresponse(), 0
-                # It stays this stream's alone.
-                self._local.connection = None
-            while self._at < offset:
-                self._at += len(self._stream.read(min(BLOCK, offset - self._at)) or self._short())
-            done = 0
-            while done < len(buffer):
-                count = self._stream.readinto(buffer[done:])
-                done += count or len(self._short())
-            self._at += done
-        except (OSError, http.client.HTTPException) as problem:
-            self.close()
-            raise self._lost(problem) from problem
 
-    def _short(self) -> bytes:
-        raise http.client.IncompleteRead(b"")
+class SharedBundle(Bundle):
+    """A bundle that other hosts share. What comes of it may be kept, for the next hosts."""
 
-    @contextmanager
-    def _answer(
-        self, method: str, headers: dict[str, str], buffer: memoryview | None = None
-    ) -> Iterator[http.client.HTTPResponse]:
-        """Ask, and ask again where the connection is lost; a part that was asked for is read."""
-        for pause in (*PAUSES, None):
-            try:
-                connection = self._connection()
-                connection.request(method, urlsplit(self.path).path, headers=headers)
-                answer = connection.getresponse()
-                if buffer is not None and answer.status == http.HTTPStatus.PARTIAL_CONTENT:
-                    self._fill(answer, buffer)
-                elif method == "HEAD":
-                    answer.read()
-                else:
-                    self._drop()
-                break
-            except (OSError, http.client.HTTPException) as problem:
-                self._drop()
-                if pause is None:
-                    raise self._lost(problem) from problem
-                time.sleep(pause)
-        yield answer
+    kept: KeptVolumes | None = None
 
-    def _fill(self, answer: http.client.HTTPResponse, buffer: memoryview) -> None:
-        done = 0
-        while done < len(buffer):
-            count = answer.readinto(buffer[done:])
-            done += count or len(self._short())
-        # The connection is used again only where nothing is left of this answer.
-        if answer.read(1):
-            self._drop()
+    def from_hosts(self, hosts: Sequence[HttpHost]) -> SharedBundle:
+        """Read the volumes from hosts, asked in this order."""
+        self.volumes |= {one.name: SharedVolume(hosts, one.name) for one in self.manifest.volumes}
+        return self
 
-    def _connection(self) -> http.client.HTTPConnection:
-        known: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if known is None:
-            parts = urlsplit(self.path)
-            kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-            known = self._local.connection = kind(parts.netloc, timeout=SECONDS)
-        return known
+    def read(self, frame: Frame, buffer: memoryview) -> None:
+        """Fill the buffer from the first host that has the frame as the manifest says.
 
-    def _drop(self) -> None:
-        known = getattr(self._local, "connection", None)
-        self._local.connection = None
-        if known is not None:
-            known.close()
+        :raises FetchError: no host gives it.
+        """
+        if self.kept is not None and self.kept.read(frame, buffer):
+            return
+        volume = self.volumes[self.manifest.volumes[frame.volume].name]
+        assert isinstance(volume, SharedVolume)  # from_hosts made all of them
+        right = False
 
-    def _lost(self, problem: Exception) -> FetchError:
-        return FetchError(
-            f"the host that shares the bundle doesn't answer: {problem or type(problem).__name__}",
-            where=self.path,
-            hint="see whether bundler share still runs there; the same command goes on",
-        )
+        def is_right(data: memoryview) -> bool:
+            nonlocal right
+            right = frames.digest(data) == frame.blake3
+            return right
+
+        volume.read_at(frame.offset, buffer, is_right)
+        if self.kept is not None and right:
+            self.kept.put(frame, buffer)
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Let the next hosts wait for these frames, and for no others."""
+        if self.kept is not None:
+            self.kept.expect(numbers)
 
 
 def address_of(place: Path) -> str | None:
@@ -171,46 +154,61 @@ def address_of(place: Path) -> str | None:
 
 
 @contextmanager
-def open_shared(address: str, trust: Trust) -> Iterator[Bundle]:
-    """Open a bundle that another host shares.
+def open_shared(addresses: Sequence[str], trust: Trust) -> Iterator[SharedBundle]:
+    """Open a bundle that other hosts share.
 
+    :param addresses: of the hosts, in the order in which they are asked.
     :param trust: what is asked of it; over a network that has to be something.
     :raises UntrustedError: no signature and no digest is asked for, or the bundle isn't what is.
-    :raises FetchError: the host doesn't answer, or has no bundle there.
+    :raises FetchError: no host answers, or has a bundle there.
     """
-    if not urlsplit(address).hostname:
-        raise UsageError(f"{address} names no host", hint="http://HOST:PORT/, as bundler share prints it")
+    for address in addresses:
+        if not urlsplit(address).hostname:
+            raise UsageError(f"{address} names no host", hint="http://HOST:PORT/, as bundler share prints it")
+    hosts = [HttpHost(address) for address in addresses]
     with TemporaryDirectory(prefix="bundler-shared-") as scratch:
         folder = Path(scratch)
-        for name, largest in (
-            (sums.SUMS, sums.LARGEST_SUMS),
-            (sums.MANIFEST, sums.LARGEST_MANIFEST),
-            (sums.SIGNATURE, sums.LARGEST_SUMS),
-        ):
-            _bring(address, name, folder / name, largest, needed=name != sums.SIGNATURE)
-        with suppress(FileNotFoundError), Bundle.open([folder], trust) as bundle:
+        _bring_all(hosts, folder)
+        with suppress(FileNotFoundError), SharedBundle.open([folder], trust) as bundle:
             if bundle.provenance.signature is None and not bundle.provenance.digest_given:
                 raise UntrustedError(
                     "over a network a bundle is taken with a signature or a digest only",
-                    where=address,
+                    where=addresses[0],
                     hint="--sha256 DIGEST, as pack printed it, or --allowed-signers FILE",
                 )
-            bundle.volumes |= {
-                volume.name: HttpVolume(address, volume.name) for volume in bundle.manifest.volumes
-            }
-            yield bundle
+            yield bundle.from_hosts(hosts)
 
 
-def _bring(address: str, name: str, path: Path, largest: int, *, needed: bool) -> None:
+def _bring_all(hosts: Sequence[HttpHost], folder: Path) -> None:
+    """Fetch the small files, all from one host: the first that has them now, or after a while."""
+    for number, host in enumerate([*hosts, *hosts]):
+        pauses = PAUSES if number >= len(hosts) else ()
+        try:
+            for name, largest in (
+                (sums.SUMS, sums.LARGEST_SUMS),
+                (sums.MANIFEST, sums.LARGEST_MANIFEST),
+                (sums.SIGNATURE, sums.LARGEST_SUMS),
+            ):
+                _bring(host, name, folder / name, largest, pauses, needed=name != sums.SIGNATURE)
+        except FetchError:
+            if number == 2 * len(hosts) - 1:
+                raise
+        else:
+            return
+
+
+def _bring(
+    host: HttpHost, name: str, path: Path, largest: int, pauses: tuple[float, ...], *, needed: bool
+) -> None:
     """Fetch one of the small files."""
-    volume = HttpVolume(address, name)
+    volume = HttpVolume(host, name)
     try:
-        size = volume.size()
+        size = volume.size(pauses)
     except FetchError as problem:
         if not needed:
             return
         raise FetchError(
-            f"no bundle is shared there: {problem.what}", where=address, hint=problem.hint
+            f"no bundle is shared there: {problem.what}", where=host.address, hint=problem.hint
         ) from problem
     if size > largest:
         raise InputError(f"{name} is too long: {size} bytes", where=volume.path)

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from bundler.archive import tar
 from bundler.common.digest import sha256_of
@@ -32,6 +32,7 @@ _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | _FILE
 _CLONE = 0x40049409
 """``FICLONE`` (ioctl_ficlone(2)): btrfs and xfs know it."""
+_WRITABLE = 0o222
 _BLOCK = 2**23
 
 
@@ -102,8 +103,9 @@ class Target:
         try:
             if sha256_of(os.dup(file), advance) != entry.sha256:
                 return False
+            linked = os.fstat(file).st_nlink > 1
             with contextlib.suppress(PermissionError):  # another user's
-                os.fchmod(file, entry.mode)
+                os.fchmod(file, entry.mode & ~_WRITABLE if linked else entry.mode)
             os.fsync(file)
             return True
         finally:
@@ -112,35 +114,66 @@ class Target:
     def take(self, entry: Entry, source: Path) -> int | None:
         """Give an entry's name to a file of its content elsewhere: cloned, else linked, else copied.
 
-        A clone shares the disk's blocks and nothing else; a link is one file with two names, for what nobody
-        writes to.
+        A clone shares the disk's blocks and nothing else. A link is one file with two names: it is made only
+        where nobody but root can write to that file any more, by any of its names.
 
         :return: its modification time, in nanoseconds; ``None`` where what was copied has other bytes.
         """
         with source.open("rb") as opened:
-            file = self._open_partial(entry, _WRITE | os.O_CREAT | os.O_TRUNC)
-            try:
-                fcntl.ioctl(file, _CLONE, opened.fileno())
-                cloned = True
-            except OSError:
-                cloned = False
-            finally:
-                os.close(file)
-            if not cloned and stat.S_IMODE(os.fstat(opened.fileno()).st_mode) == entry.mode:
-                parent, _, name = entry.path.rpartition("/")
-                with self._folder(parent) as folder, contextlib.suppress(OSError):
-                    os.link(source, name, dst_dir_fd=folder, follow_symlinks=False)
-                    self.drop_partial(entry)
-                    return os.fstat(opened.fileno()).st_mtime_ns
-            at = 0
-            while not cloned and (block := opened.read(_BLOCK)):
-                self.write(entry, at, memoryview(block))
-                at += len(block)
-        if not cloned and not self.holds(entry):
+            if self._clone(entry, opened.fileno()):
+                self.sync(entry)
+                return self.place(entry)
+            if self._link(entry, source, opened.fileno()):
+                self.drop_partial(entry)
+                return os.fstat(opened.fileno()).st_mtime_ns
+            return self.fill(entry, opened)
+
+    def fill(self, entry: Entry, content: BinaryIO) -> int | None:
+        """Write an entry's file from a stream.
+
+        :return: its modification time, in nanoseconds; ``None`` where the stream held other bytes.
+        """
+        os.close(self._open_partial(entry, _WRITE | os.O_CREAT | os.O_TRUNC))
+        at = 0
+        while block := content.read(_BLOCK):
+            self.write(entry, at, memoryview(block))
+            at += len(block)
+        if not self.holds(entry):
             self.drop_partial(entry)
             return None
         self.sync(entry)
         return self.place(entry)
+
+    def _clone(self, entry: Entry, source: int) -> bool:
+        """Let a file under way share another's blocks; say whether the file system can."""
+        file = self._open_partial(entry, _WRITE | os.O_CREAT | os.O_TRUNC)
+        try:
+            fcntl.ioctl(file, _CLONE, source)
+        except OSError:
+            return False
+        finally:
+            os.close(file)
+        return True
+
+    def _link(self, entry: Entry, source: Path, opened: int) -> bool:
+        """Give an entry's name to another file and make that one read-only; say whether that can be."""
+        mode = stat.S_IMODE(os.fstat(opened).st_mode)
+        if mode & ~_WRITABLE != entry.mode & ~_WRITABLE:
+            return False
+        parent, _, name = entry.path.rpartition("/")
+        with self._folder(parent) as folder:
+            try:
+                os.link(source, name, dst_dir_fd=folder, follow_symlinks=False)
+            except OSError:
+                return False
+            try:
+                if mode & _WRITABLE:
+                    os.fchmod(opened, mode & ~_WRITABLE)
+            except OSError:
+                # Another user's, who can write to it.
+                os.unlink(name, dir_fd=folder)
+                return False
+        return True
 
     def make_folder(self, path: str) -> None:
         """Make a folder whose parent is there, or keep the one that is; its name is made durable.

@@ -13,8 +13,10 @@ from bundler.archive.batches import Batches
 from bundler.archive.damage import Damage, refuse_damage, refuse_waiting
 from bundler.archive.donor import refuse_lacking, take_over
 from bundler.archive.target import Target, full, refusal, tells_case
+from bundler.archive.turns import files_at_once, in_turns
 from bundler.archive.unpack_state import UnpackState
 from bundler.archive.volume_check import check_volumes
+from bundler.archive.volume_reader import FileVolume
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
 from bundler.common.threads import default_threads, in_order
@@ -135,6 +137,7 @@ class _Unpack:
         self.make_folders()
         self._state.place_ready()
         here = [number for number in needed if self._is_here(number)]
+        self._bundle.expect(here)
         total = self._bundle.manifest.stream_size
         todo = sum(self._bundle.manifest.frames.raw[number] for number in needed)
         if todo < total:
@@ -146,6 +149,7 @@ class _Unpack:
                 needed += again
                 here += [number for number in again if self._is_here(number)]
                 self._write([number for number in again if self._is_here(number)], meter)
+        self._bundle.expect(())
         refuse_damage(self._bundle, self._damages, self._state.remaining())
         waiting = self._volumes_of(set(needed) - set(here))
         note_waiting(self._target.root, Waiting(bundle=self._bundle.name, volumes=waiting))
@@ -177,8 +181,9 @@ class _Unpack:
             return self._write_frame(self._bundle.layout.frame(number), placed)
 
         batches = Batches(self._state.commit, "unpack-sync")
+        frames_in_turn = in_turns(numbers, self._bundle.layout, self._files_at_once())
         try:
-            with closing(in_order(work, numbers, self._threads, "unpack")) as results:
+            with closing(in_order(work, frames_in_turn, self._threads, "unpack")) as results:
                 for number, damage in results:
                     raw = self._bundle.manifest.frames.raw[number]
                     meter.advance(raw)
@@ -191,6 +196,13 @@ class _Unpack:
             batches.flush()
         finally:
             batches.close()
+
+    def _files_at_once(self) -> int:
+        volumes = self._bundle.volumes.values()
+        folders = {volume.path.parent for volume in volumes if isinstance(volume, FileVolume)}
+        if not all(isinstance(volume, FileVolume) for volume in volumes):
+            return 1  # a network's are read front to back
+        return files_at_once({self._target.root, *folders}, self._threads)
 
     def _write_frame(self, frame: Frame, placed: frozenset[int]) -> Damage | None:
         """Read, check, decompress and write one frame; of a damaged one nothing is written."""

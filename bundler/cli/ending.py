@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from bundler.cli.output import say_error, show_document, unheard
+from bundler.cli.output import say_error, show_document
 from bundler.cli.usage import usage_error
 from bundler.common.disk_trouble import advice
 from bundler.errors import BundlerError, InterruptError, PreflightError
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def fail(problem: BundlerError) -> NoReturn:
     """Tell an error to people and programs, and exit by its code."""
     say_error(problem)
-    with unheard(sys.stdout):
-        show_document(problem.exit_code, problem)
-        sys.stdout.flush()
+    show_document(problem.exit_code, problem)
     sys.exit(problem.exit_code)
 
 

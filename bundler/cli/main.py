@@ -16,8 +16,9 @@ from bundler.cli.usage import no_such_command
 from bundler.cli.version import version_option
 from bundler.errors import BundlerError, exit_codes
 
+ONLINE = "Online host"
 COMMANDS: dict[str, dict[str, str]] = {
-    "Online host": {
+    ONLINE: {
         "plan": "bundler.cli.plan",
         "fetch": "bundler.cli.fetch",
         "pack": "bundler.cli.pack",
@@ -64,8 +65,8 @@ class LazyGroup(click.Group):
     """Imports a command's module when the command is called, so that ``--help`` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of their use."""
-        return list(MODULES)
+        """Return the commands that can be used here, in the order of their use."""
+        return [name for names in _groups().values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
@@ -90,14 +91,26 @@ class LazyGroup(click.Group):
         """List the commands by the host they run on."""
         from bundler.cli.summaries import SUMMARIES
 
-        for title, names in COMMANDS.items():
+        groups = _groups()
+        for title, names in groups.items():
             with formatter.section(title):
                 formatter.write_dl([(name, SUMMARIES[name]) for name in names])
+        if ONLINE not in groups:
+            with formatter.section(f"{ONLINE} only, not here"):
+                formatter.write_text(", ".join(COMMANDS[ONLINE]))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the exit codes."""
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), meaning) for code, meaning in exit_codes().items()])
+
+
+def _groups() -> dict[str, dict[str, str]]:
+    """Return the commands by place; of an installation's bundler those that can be used there."""
+    from bundler.installation import own_installation
+
+    here = own_installation() is not None
+    return {title: names for title, names in COMMANDS.items() if not (here and title == ONLINE)}
 
 
 @click.group(

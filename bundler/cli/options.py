@@ -40,8 +40,30 @@ def workspace_option(command: Command) -> Command:
         "--workspace",
         type=click.Path(path_type=Path, file_okay=False),
         default=Path(),
+        is_eager=True,  # says where it can be done before it asks for more
+        callback=_away_from_installations,
         help="The folder with pixi.toml and pixi.lock.  [default: here]",
     )(command)
+
+
+def _away_from_installations(context: click.Context, _: click.Parameter, workspace: Path) -> Path:
+    """Say of an installation's own bundler where this command can be used: an installation isn't a workspace.
+
+    :raises UsageError: the folder isn't a workspace, and an installation's bundler was called.
+    """
+    from bundler.errors import UsageError
+    from bundler.installation import STATE, own_installation
+    from bundler.workspace import LOCK
+
+    home = own_installation()
+    if home is None or ((workspace / LOCK).is_file() and not (workspace / STATE).is_dir()):
+        return workspace
+    raise UsageError(
+        f"{context.info_name} is for the online host: it works on a workspace, and reaches its sources",
+        where=f"{home / 'bin' / 'bundler'}, the bundler of an installation",
+        hint=f"there, where pixi.toml and pixi.lock are: bundler {context.info_name}; "
+        "here `bundler --help` lists what an installation can do",
+    )
 
 
 def threads_option(command: Command) -> Command:
@@ -49,7 +71,8 @@ def threads_option(command: Command) -> Command:
     return click.option(
         "--threads",
         type=click.IntRange(1, 16),
-        help="Threads that compress, hash and write.  [default: one for each core, at most 16]",
+        help="Threads that compress, hash and write; memory stays under 400 MB and 32 MB for each.  "
+        "[default: one for each core, at most 16]",
     )(command)
 
 

@@ -55,7 +55,8 @@ def answer(facts: object, *lines: str) -> None:
     if MANNER.json:
         MANNER.facts = (MANNER.facts or {}) | named(facts)
     elif lines:
-        show(*lines)
+        with unheard(sys.stdout):
+            show(*lines)
 
 
 def show(*lines: str) -> None:
@@ -84,7 +85,8 @@ def show_document(exit_code: int = 0, problem: BundlerError | None = None) -> No
         return
     head = {"schema": SCHEMA, "command": MANNER.command, "exit_code": exit_code}
     facts, MANNER.facts = MANNER.facts, None
-    show_facts({**head, "error": None if problem is None else error_facts(problem), **facts})
+    with unheard(sys.stdout):
+        show_facts({**head, "error": None if problem is None else error_facts(problem), **facts})
 
 
 def error_facts(problem: BundlerError) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import click
 from bundler.cli.command import command
 from bundler.cli.install import environment_records
 from bundler.cli.options import installer_option, launch_option, threads_option
-from bundler.cli.output import answer
+from bundler.cli.output import answer, say, show_document
+from bundler.cli.share import listen_options, sharing
 from bundler.cli.trust import trust_options
 from bundler.errors import UsageError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bundler.archive.bundle import Bundle
+    from bundler.archive.share import Shelf
     from bundler.archive.trust import Trust
     from bundler.installation import Installation
 
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "source",
-    metavar="INSTALLATION",
+    metavar="OLD",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Take files of the same sha256 from there: cloned, else linked, else copied.",
+    help="Take files of the same sha256 from an installation, cloned, else linked, else copied, or from a "
+    "bundle.",
 )
 @click.option(
     "--keep",
@@ -49,21 +52,31 @@ if TYPE_CHECKING:
     show_default=True,
     help="Older generations that stay after an update, for bundler rollback.",
 )
+@click.option("--share", is_flag=True, help="Let other hosts have what is unpacked, until ^C.")
+@listen_options
 @launch_option
 @trust_options
 @threads_option
-def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **words: Any) -> None:
+def unpack_command(
+    places: tuple[Path, ...],
+    dry_run: bool,
+    share: bool,
+    bind: str,
+    port: int,
+    trust: Trust,
+    **words: Any,
+) -> None:
     """Check, unpack and install a bundle.
 
     BUNDLE is the folder with manifest.json, or a disk with such a folder; several disks hold one bundle
-    together; or an address that bundler share printed. DEST is where it goes, and comes last. Without BUNDLE,
-    the one that is here or in ./bundles; without DEST, $BUNDLER_HOME, else NAME-installed, but not on the
-    disk that the bundle came on. Interrupted, the same command goes on where it stopped.
+    together; or an address that bundler share printed, or several, of which the first that has a part gives
+    it. DEST is where it goes, and comes last. Without BUNDLE, the one that is here or in ./bundles; without
+    DEST, $BUNDLER_HOME, else NAME-installed, but not on the disk that the bundle came on. Interrupted, the
+    same command goes on where it stopped.
 
     Where DEST is an installation with other files of these names, it is updated: the new generation is made
     beside the one that counts, takes over what is equal, and counts once it is whole.
     """
-    from bundler.archive.http_bundle import address_of
     from bundler.cli.progress import reporter
     from bundler.work.places import default_destination
     from bundler.work.unpack import UnpackOptions, check, unpack
@@ -72,16 +85,44 @@ def unpack_command(places: tuple[Path, ...], dry_run: bool, trust: Trust, **word
     with _opened(places, trust) as (bundle, destination):
         destination = destination or default_destination(bundle)
         options = UnpackOptions(reporter=reporter(), **words)
-        where = address_of(places[0]) if places else None
-        way = f"{bundle.name} from {where or ', '.join(map(str, bundle.folders))} to {destination}"
+        sources = _addresses(places)
+        way = f"{bundle.name} from {', '.join(sources or map(str, bundle.folders))} to {destination}"
         if dry_run:
             check(bundle, place_for(bundle, destination, options.source), options)
             facts = {"dry_run": True, "bundle": bundle.name, "destination": destination}
             answer(facts, f"nothing stands in the way of {way}; nothing was written")
             return
         options.reporter.say(f"unpacking {way}")
-        installation = unpack(bundle, destination, options)
-    _report(installation)
+        with _shared(bundle, destination, sources, bind, port) if share else nullcontext():
+            _report(unpack(bundle, destination, options))
+
+
+@contextmanager
+def _shared(
+    bundle: Bundle, destination: Path, sources: Sequence[str], bind: str, port: int
+) -> Iterator[None]:
+    """Share what is unpacked in the block, and after it until ^C: the disk's files, or what is kept."""
+    from bundler.archive.http_bundle import SharedBundle
+    from bundler.archive.kept_volumes import KeptVolumes
+    from bundler.archive.share import SharedFiles
+    from bundler.installation import VOLUMES
+
+    where = ""
+    shelf: Shelf = SharedFiles(bundle)
+    if isinstance(bundle, SharedBundle):
+        shelf = bundle.kept = KeptVolumes(bundle, destination.absolute() / VOLUMES)
+        where = f" from {shelf.folder}, which may be deleted after that"
+    with sharing(bundle, shelf, bind, port, sources) as thread:
+        yield
+        say(f"sharing {bundle.name}{where}; ^C ends it")
+        show_document()
+        thread.join()
+
+
+def _addresses(places: tuple[Path, ...]) -> list[str]:
+    from bundler.archive.http_bundle import address_of
+
+    return [address for place in places if (address := address_of(place))]
 
 
 @contextmanager
@@ -91,19 +132,20 @@ def _opened(places: tuple[Path, ...], trust: Trust) -> Iterator[tuple[Bundle, Pa
     :raises UsageError: a shared one, and not one destination.
     """
     from bundler.archive.bundle import Bundle
-    from bundler.archive.http_bundle import address_of, open_shared
+    from bundler.archive.http_bundle import open_shared
     from bundler.work.places import sort_places
 
-    address = address_of(places[0]) if places else None
-    if address is None:
+    addresses = _addresses(places)
+    if not addresses:
         folders, destination = sort_places(places)
         with Bundle.open(folders, trust) as bundle:
             yield bundle, destination
         return
-    if len(places) != 2:
-        raise UsageError("say where it goes", hint=f"bundler unpack {address} DEST --sha256 DIGEST")
-    with open_shared(address, trust) as bundle:
-        yield bundle, places[1]
+    if len(places) != len(addresses) + 1 or _addresses(places[-1:]):
+        words = " ".join(addresses)
+        raise UsageError("say where it goes", hint=f"bundler unpack {words} DEST --sha256 DIGEST")
+    with open_shared(addresses, trust) as bundle:
+        yield bundle, places[-1]
 
 
 def _report(installation: Installation) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bundler.host.facts import HostFacts
     from bundler.host.finding import Finding
+    from bundler.host.space import Need
     from bundler.manifest import Environment, Manifest
 
 WORDS = {"fail": "error", "warn": "warning"}
@@ -28,6 +29,7 @@ def preflight(
     host: HostFacts,
     *,
     environments: Sequence[str] | None = None,
+    more: Sequence[Need] = (),
 ) -> list[Finding]:
     """Find all that keeps bundles from being unpacked and installed here. Nothing is left on the disk.
 
@@ -35,6 +37,7 @@ def preflight(
     :param destination: the installation's folder; needn't exist.
     :param environments: names of the environments that will be installed; ``None`` means all of them, an
         empty sequence none.
+    :param more: what else will be written.
     :returns: failures first, then warnings; nothing that is good.
     """
     destination = destination.absolute()
@@ -48,7 +51,7 @@ def preflight(
     findings = [
         *disk_checks.check_path(destination, wanted),
         *disk_checks.check_file_system(seen, destination, wanted),
-        *disk_checks.check_space(needs(manifests, destination, wanted, hard_links=seen.hard_links)),
+        *disk_checks.check_space([*needs(manifests, destination, wanted, hard_links=seen.hard_links), *more]),
         *_check_host(host, wanted),
     ]
     bad = (finding for finding in dict.fromkeys(findings) if finding.level != "good")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bundler.common.disk_trouble import advice
 from bundler.errors import BundlerError, DestinationError
-from bundler.generations import current_root
+from bundler.generations import GENERATIONS, RECORD
 from bundler.installation import CACHE
 
 if TYPE_CHECKING:
@@ -34,15 +34,14 @@ def write_launchers(root: Path, environments: Iterable[str] = ()) -> list[Path]:
 
     Without a runtime in the installation they start the interpreter that this bundler runs in.
 
-    :param root: the installation; the scripts lead to the generation of it that counts.
+    :param root: the installation; the scripts find the generation of it that counts whenever they are run.
     :param environments: names of the pixi environments that get ``bin/activate-NAME.sh``.
     :returns: what was written.
     :raises DestinationError: the folder can't be written to.
     """
     root = root.absolute()
     words = {"PYTHON": shlex.quote(sys.executable), "ROOT": shlex.quote(str(root)), "CACHE": PIXI_CACHE}
-    counting = current_root(root)
-    words["GENERATION"] = f"/{counting.relative_to(root)}" if counting != root else ""
+    words |= {"RECORD": RECORD, "GENERATIONS": GENERATIONS}
     scripts = {"bundler": _fill("bundler.sh", words), "pixi": _fill("pixi.sh", words)}
     for name in environments:
         scripts[f"activate-{name}.sh"] = _fill("activate.sh", words | {"ENVIRONMENT": name})

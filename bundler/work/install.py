@@ -11,7 +11,6 @@ import msgspec
 from bundler.common.disk_trouble import advice
 from bundler.common.durable import open_to_all, sync_file_system
 from bundler.errors import DestinationError, InstallError
-from bundler.generations import current_root
 from bundler.installation import STATE, Installation, InstalledEnvironment, now, refuse_planted, write_receipt
 from bundler.store import MIRROR, Store
 from bundler.workspace import Workspace
@@ -67,8 +66,7 @@ def install_environments(
         for one in environments
     ]
     _compile(installation, environments, reporter)
-    if current_root(installation.home) == installation.root:
-        write_launchers(installation.home, installation.environments)
+    write_launchers(installation.home, installation.environments)
     for one in environments:
         # Installers keep modes of their own: rattler's records are for the owner alone.
         open_to_all(installation.prefix(one.name))

@@ -236,7 +236,7 @@ def _facts(root: Path, source: Any) -> ModelFacts:
 
     try:
         listing = FolderSource(source.spec, folder, True).listing
-        return prove(folder_reader(folder, listing), spec=source.spec, allow_pickle=True)
+        return prove(folder_reader(folder, listing), spec=source.spec)
     except BundlerError:
         return manifests_word
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bundler.archive.unpack import Unpacked
     from bundler.common.progress import Reporter
     from bundler.host.facts import HostFacts
+    from bundler.host.space import Need
     from bundler.install.installer import InstallerWord
     from bundler.manifest import Manifest
     from bundler.work.update import Place
@@ -38,7 +39,7 @@ class UnpackOptions:
     allow_launch: tuple[str, ...] = ()
     """Names that the models' launches may set though they aren't on the lists."""
     source: Path | None = None
-    """An installation whose files are taken over where they are the bundle's."""
+    """An installation or a bundle whose files are taken over where they are the bundle's."""
     keep: int = 1
     """Older generations that stay after an update."""
     reporter: Reporter
@@ -69,13 +70,28 @@ def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Install
 
     :raises BundlerError: any step's; run again, each goes on where it stopped.
     """
-    from bundler.archive.unpack import unpack_bundle
     from bundler.work import update
+
+    with update.place_for(bundle, destination, options.source) as place:
+        check(bundle, place, options)
+        update.begin(place, options.reporter)
+        installation = _bring(bundle, place, options)
+        if options.install and (bundle.manifest.environments or place.old):
+            return _install(installation, bundle, place, options)
+    if place.old:
+        options.reporter.say(
+            "the new generation is unpacked and not installed: what counted before counts still; "
+            "the same command without --no-install goes on"
+        )
+        return place.old
+    return installation
+
+
+def _bring(bundle: Bundle, place: Place, options: UnpackOptions) -> Installation:
+    """Unpack the files, carry on what the bundle doesn't name, and write the receipt."""
+    from bundler.archive.unpack import unpack_bundle
     from bundler.work.carry import carry_on
 
-    place = update.place_for(bundle, destination, options.source)
-    check(bundle, place, options)
-    update.begin(place, options.reporter)
     unpacked = unpack_bundle(
         bundle,
         place.root,
@@ -93,14 +109,6 @@ def unpack(bundle: Bundle, destination: Path, options: UnpackOptions) -> Install
         options.reporter.say(
             f"not in the new generation: {', '.join(left)}; the bundle's lock replaces the one it was of"
         )
-    if options.install and (bundle.manifest.environments or place.old):
-        return _install(installation, bundle, place, options)
-    if place.old:
-        options.reporter.say(
-            "the new generation is unpacked and not installed: what counted before counts still; "
-            "the same command without --no-install goes on"
-        )
-        return place.old
     return installation
 
 
@@ -135,12 +143,27 @@ def _preflight(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
     manifest = bundle.manifest
     if place.donor is not None:
         manifest = msgspec.structs.replace(manifest, tree=place.donor.lacks(manifest))
-    for finding in require(preflight([manifest], place.root, host, environments=wanted), place.root):
+    found = preflight([manifest], place.root, host, environments=wanted, more=_kept(bundle, manifest))
+    for finding in require(found, place.root):
         options.reporter.say(f"warning: {finding.line}")
     for other in other_platforms(bundle, host):
         options.reporter.say(f"warning: {other}")
     if line := serving_line(bundle.manifest, host):
         options.reporter.say(f"warning: {line}")
+
+
+def _kept(bundle: Bundle, lacking: Manifest) -> list[Need]:
+    """Return what the volumes take that are kept for other hosts.
+
+    :param lacking: the manifest with those files alone that will be unpacked.
+    """
+    from bundler.archive.http_bundle import SharedBundle
+    from bundler.host.space import Need
+
+    if not isinstance(bundle, SharedBundle) or bundle.kept is None:
+        return []
+    size = min(bundle.kept.bytes_missing(), sum(entry.size for entry in lacking.tree))
+    return [Need("volumes for other hosts", bundle.kept.folder, size, len(bundle.manifest.volumes))]
 
 
 def serving_line(manifest: Manifest, host: HostFacts) -> str | None:

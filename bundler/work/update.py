@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from bundler import generations
+from bundler.archive.bundle import Bundle, find_bundle
 from bundler.archive.donor import Donor, refuse_lacking
 from bundler.archive.journal import Journal
 from bundler.archive.unpack_state import UnpackRecord
@@ -27,7 +28,6 @@ from bundler.work.carry import differs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bundler.archive.bundle import Bundle
     from bundler.common.progress import Reporter
     from bundler.serve.server_record import ServerState
 
@@ -42,14 +42,23 @@ class Place:
     """The folder of the generation."""
     old: Installation | None = None
     """The generation before, where this is an update."""
-    sources: tuple[Installation, ...] = ()
-    """Installations that have files of the bundle: the one that is updated or added to, and one that was
-    named."""
+    sources: tuple[Installation | Bundle, ...] = ()
+    """What has files of the bundle: the installation that is updated or added to, and what was named."""
 
     @cached_property
     def donor(self) -> Donor | None:
         """What gives files, so that they needn't be unpacked."""
-        return Donor(*self.sources) if self.sources else None
+        installations = [one for one in self.sources if isinstance(one, Installation)]
+        bundle = next((one for one in self.sources if not isinstance(one, Installation)), None)
+        return Donor(*installations, bundle=bundle) if self.sources else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for one in self.sources:
+            if not isinstance(one, Installation):
+                one.close()
 
 
 def place_for(bundle: Bundle, destination: Path, source: Path | None = None) -> Place:
@@ -57,11 +66,11 @@ def place_for(bundle: Bundle, destination: Path, source: Path | None = None) -> 
 
     It is an update where the installation there has other files of the bundle's names.
 
-    :param source: an installation that has files of the bundle, too.
-    :raises InputError: what is there can't be read, or the source is no installation.
+    :param source: an installation or a bundle that has files of the bundle, too.
+    :raises InputError: what is there can't be read, or the source is neither.
     """
     home = destination.absolute()
-    named = (Installation(source.absolute()),) if source else ()
+    named = (_named(source),) if source else ()
     if not holds_file(home, RECEIPT):
         return Place(home, home, sources=named)
     old = Installation(home)
@@ -75,6 +84,13 @@ def place_for(bundle: Bundle, destination: Path, source: Path | None = None) -> 
     return Place(home, root_of(home, number), old, (old, *named))
 
 
+def _named(source: Path) -> Installation | Bundle:
+    """Open what is to give files. What it says of them is compared before it is believed."""
+    if holds_file(source, RECEIPT):
+        return Installation(source.absolute())
+    return Bundle.open([find_bundle(source)])
+
+
 def check_base(bundle: Bundle, place: Place) -> None:
     """Refuse a delta whose base isn't here, before anything is written.
 
@@ -83,7 +99,7 @@ def check_base(bundle: Bundle, place: Place) -> None:
     held = [entry for entry in bundle.manifest.tree if entry.offset < 0]
     if held:
         donor = place.donor
-        lacking = [entry for entry in held if donor is None or donor.find(entry) is None]
+        lacking = [entry for entry in held if donor is None or not donor.has(entry)]
         refuse_lacking(bundle.manifest, lacking, place.home)
 
 
@@ -155,11 +171,8 @@ def roll_back(home: Path, to: int | None, reporter: Reporter) -> int:
 
 
 def _switch(home: Path, before: Generations, number: int, step: Step) -> None:
-    from bundler.runtime.launchers import write_launchers
-
     whole = tuple(sorted({*before.whole, number}))
     generations.write(home, Generations(current=number, whole=whole, steps=(*before.steps, step)))
-    write_launchers(home, Installation(home).environments)
 
 
 def prune(home: Path, keep: int, reporter: Reporter) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from bundler import generations
 from bundler.generations import GENERATIONS
-from bundler.installation import CACHE, RECEIPT, STATE, WEIGHTS
+from bundler.installation import CACHE, RECEIPT, STATE, VOLUMES, WEIGHTS
 from bundler.store import NAME as STORE
 from bundler.workspace import PACKED
 
@@ -58,6 +58,7 @@ def _parts(root: Path) -> Iterator[tuple[str, Path]]:
     yield from ((f"bundle {path.name}", path) for path in _below(root / PACKED))
     if installed:
         yield "caches", root / CACHE
+        yield "volumes for other hosts", root / VOLUMES
         yield "runtime", root / "runtime"
         yield "state and logs", root / STATE
 

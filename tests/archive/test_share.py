@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.archive import http_bundle
+from bundler.archive import http_bundle, http_volume
 from bundler.archive.bundle import Bundle
-from bundler.archive.http_bundle import HttpVolume, address_of, open_shared
-from bundler.archive.share import open_server, shared_files
+from bundler.archive.http_bundle import address_of, open_shared
+from bundler.archive.http_volume import HttpVolume
+from bundler.archive.kept_volumes import KeptVolumes
+from bundler.archive.share import SharedFiles, open_server
 from bundler.archive.sums import digest_in
 from bundler.archive.trust import Trust
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.writer import write_bundle
 from bundler.errors import DamagedError, FetchError, UntrustedError
+from bundler.installation import VOLUMES
 from tests.archive.make import flip, make_tree, recipe_of, snapshot
 from tests.cli.conftest import PROJECT, run_bundler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from bundler.archive.http_bundle import SharedBundle
+    from bundler.archive.share import Shelf
 
 
 @pytest.fixture
@@ -38,11 +45,26 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def served(bundle: Path) -> Iterator[str]:
-    """Share a bundle by bundler's own server; yield the address."""
-    with Bundle.open([bundle]) as opened:
-        files = shared_files(opened)
-    with open_server(files, "127.0.0.1", 0, lambda _: None) as server:
+def served(bundle: Path, read: list[str] | None = None) -> Iterator[str]:
+    """Share a bundle by bundler's own server; yield the address.
+
+    :param read: gets the name of each file that a part is given of.
+    """
+
+    class Counted(SharedFiles):
+        def state(self, name: str, begin: int, end: int, seconds: float) -> int:
+            if read is not None:
+                read.append(name)
+            return super().state(name, begin, end, seconds)
+
+    with Bundle.open([bundle]) as opened, shared(Counted(opened)) as address:
+        yield address
+
+
+@contextmanager
+def shared(shelf: Shelf) -> Iterator[str]:
+    """Share what lies on a shelf; yield the address."""
+    with open_server(shelf, "127.0.0.1", 0, lambda _: None) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -65,8 +87,22 @@ def served_whole(bundle: Path) -> Iterator[str]:
             process.terminate()
 
 
+@contextmanager
+def running(words: list[str]) -> Iterator[str]:
+    """Run a command of bundler's that shares; yield the words of the line that it prints for the others."""
+    command = [sys.executable, "-m", "bundler", *words]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().partition(": bundler ")[2]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+
+
 def unpack(address: str, bundle: Path, to: Path, threads: int = 4) -> None:
-    with open_shared(address, Trust(sha256=digest_in([bundle]))) as opened:
+    with open_shared([address], Trust(sha256=digest_in([bundle]))) as opened:
         unpack_bundle(opened, to, threads=threads)
 
 
@@ -86,7 +122,7 @@ def test_it_is_as_from_a_disk(way: object, threads: int, bundle: Path, tmp_path:
     ],
 )
 def test_something_must_be_asked_of_it(bundle: Path, trust: Trust, words: str) -> None:
-    with served(bundle) as address, pytest.raises(UntrustedError, match=words), open_shared(address, trust):
+    with served(bundle) as address, pytest.raises(UntrustedError, match=words), open_shared([address], trust):
         pass
 
 
@@ -101,16 +137,16 @@ def test_a_host_that_goes_away_and_comes_back(
 ) -> None:
     monkeypatch.setattr(http_bundle, "PAUSES", (0.01,))
     reads = iter(range(10**6))
-    whole = HttpVolume.read_at
+    whole = HttpVolume.ask
 
-    def failing(self: HttpVolume, offset: int, buffer: memoryview) -> None:
+    def failing(self: HttpVolume, offset: int, buffer: memoryview, pauses: tuple[float, ...] = ()) -> int:
         if next(reads) > 12:
             raise FetchError("played: the cable is out")
-        whole(self, offset, buffer)
+        return whole(self, offset, buffer, pauses)
 
     with served(bundle) as address:
         with monkeypatch.context() as patch:
-            patch.setattr(HttpVolume, "read_at", failing)
+            patch.setattr(HttpVolume, "ask", failing)
             with pytest.raises(FetchError):
                 unpack(address, bundle, tmp_path / "to")
         unpack(address, bundle, tmp_path / "to")
@@ -166,6 +202,144 @@ def test_words(tmp_path: Path) -> None:
     assert alone.returncode == 2 and "DEST --sha256" in alone.stderr
     dead = run_bundler("share", cwd=tmp_path)
     assert dead.returncode == 3
+
+
+@contextmanager
+def relay(hosts: list[str], bundle: Path, to: Path) -> Iterator[tuple[str, SharedBundle]]:
+    """Open a bundle that hosts share, and share what comes of it; yield the address and the bundle."""
+    with open_shared(hosts, Trust(sha256=digest_in([bundle]))) as opened:
+        opened.kept = KeptVolumes(opened, to / VOLUMES)
+        with shared(opened.kept) as address:
+            yield address, opened
+
+
+def test_a_chain_takes_the_bundle_from_the_first_host_once(bundle: Path, tmp_path: Path) -> None:
+    """Three hosts unpack at once, each from the one before: the first one's volumes are read once."""
+    read: list[str] = []
+    ends = []
+    with ExitStack() as stack:
+        first = stack.enter_context(served(bundle, read))
+        hosts = [first]
+        for number in range(3):
+            to = tmp_path / f"host{number}"
+            address, opened = stack.enter_context(relay(hosts, bundle, to))
+            hosts = [address, first]
+
+            def work(opened: SharedBundle = opened, to: Path = to) -> None:
+                unpack_bundle(opened, to, threads=2)
+
+            ends.append(threading.Thread(target=work))
+        for thread in reversed(ends):
+            thread.start()
+        for thread in ends:
+            thread.join()
+    for number in range(3):
+        assert snapshot(tmp_path / f"host{number}") == snapshot(tmp_path / "tree")
+        kept = tmp_path / f"host{number}" / VOLUMES
+        for name in (path.name for path in bundle.glob("data-*")):
+            assert (kept / name).read_bytes() == (bundle / name).read_bytes()
+        assert sorted(path.name for path in kept.iterdir() if path.name.endswith(".partial")) == []
+    with Bundle.open([bundle]) as opened:
+        frames = len(opened.layout)
+    assert sum(name.startswith("data-") for name in read) == frames, "each frame left the first host once"
+
+
+def test_what_a_host_gives_altered_is_taken_from_the_next(bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    flip(other / "data-00002.tar.zst", 50_000)
+    with (
+        served(other) as bad,
+        served(bundle) as good,
+        relay([bad, good], bundle, tmp_path / "to") as (address, opened),
+        relay([address], bundle, tmp_path / "next") as (_, behind),
+    ):
+        unpack_bundle(opened, tmp_path / "to")
+        unpack_bundle(behind, tmp_path / "next")
+    assert snapshot(tmp_path / "to") == snapshot(tmp_path / "next") == snapshot(tmp_path / "tree")
+
+
+def test_a_host_that_ends_is_passed_over(bundle: Path, tmp_path: Path) -> None:
+    read: list[str] = []
+    with served(bundle) as gone:
+        pass
+    with served(bundle, read) as address, relay([gone, address], bundle, tmp_path / "to") as (_, opened):
+        unpack_bundle(opened, tmp_path / "to")
+    assert snapshot(tmp_path / "to") == snapshot(tmp_path / "tree") and read
+
+
+def test_what_a_host_will_not_have_is_not_waited_for(bundle: Path, tmp_path: Path) -> None:
+    """It has most of the files from elsewhere: the frames of these never come to it."""
+    shutil.copytree(tmp_path / "tree", tmp_path / "to", symlinks=True)
+    victim = max((tmp_path / "to").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    victim.unlink()
+    with served(bundle) as address, relay([address], bundle, tmp_path / "to") as (mine, opened):
+        unpack_bundle(opened, tmp_path / "to")
+        began = time.monotonic()
+        with pytest.raises(FetchError, match="404"), relay([mine], bundle, tmp_path / "next") as (_, behind):
+            unpack_bundle(behind, tmp_path / "next")
+        with relay([mine, address], bundle, tmp_path / "next") as (_, behind):
+            unpack_bundle(behind, tmp_path / "next")
+        assert time.monotonic() - began < http_volume.WAIT
+    assert snapshot(tmp_path / "next") == snapshot(tmp_path / "tree")
+
+
+def test_what_comes_later_is_waited_for(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that hasn't begun answers that it will have it; whoever asks waits, and gives up in the end."""
+    monkeypatch.setattr(http_volume, "WAIT", 1)
+    monkeypatch.setattr(http_bundle, "PATIENCE", 1.0)
+    with served(bundle) as address, relay([address], bundle, tmp_path / "slow") as (slow, first):
+        with pytest.raises(FetchError, match="503"), relay([slow], bundle, tmp_path / "to") as (_, opened):
+            unpack_bundle(opened, tmp_path / "to")
+        with relay([slow, address], bundle, tmp_path / "to") as (_, opened):
+            unpack_bundle(opened, tmp_path / "to", threads=1)
+        assert snapshot(tmp_path / "to") == snapshot(tmp_path / "tree")
+        monkeypatch.setattr(http_bundle, "PATIENCE", 60.0)
+        late = threading.Timer(1.5, unpack_bundle, (first, tmp_path / "slow"))
+        late.start()
+        with relay([slow], bundle, tmp_path / "next") as (_, opened):
+            unpack_bundle(opened, tmp_path / "next")
+        late.join()
+    assert snapshot(tmp_path / "next") == snapshot(tmp_path / "tree")
+
+
+def test_what_was_kept_is_compared_before_it_is_given(bundle: Path, tmp_path: Path) -> None:
+    """A crash may leave anything in a volume under way; another run gives what is right of it alone."""
+    to = tmp_path / "to"
+    with served(bundle) as address, relay([address], bundle, to) as (_, opened):
+        unpack_bundle(opened, to)
+    flip(to / VOLUMES / "data-00001.tar.zst", 20_000)
+    (to / VOLUMES / "data-00002.tar.zst").rename(to / VOLUMES / "data-00002.tar.zst.partial")
+    read: list[str] = []
+    with served(bundle, read) as address, relay([address], bundle, to) as (mine, opened):
+        unpack_bundle(opened, to)
+        read.clear()
+        with relay([mine, address], bundle, tmp_path / "next") as (_, behind):
+            unpack_bundle(behind, tmp_path / "next")
+    assert snapshot(tmp_path / "next") == snapshot(tmp_path / "tree")
+    assert sum(name.startswith("data-") for name in read) == 1, "the damaged frame alone"
+    assert (to / VOLUMES / "data-00002.tar.zst").is_file()
+
+
+def test_unpack_shares_on_and_says_how(bundle: Path, tmp_path: Path) -> None:
+    """The line that the first prints works on the second, whose line works on the third."""
+    words = ["share", str(bundle), "--bind", "127.0.0.1", "--port", "0"]
+    with ExitStack() as stack:
+        line = stack.enter_context(running(words))
+        for number in (1, 2):
+            words = line.split()
+            words[words.index("DEST")] = str(tmp_path / f"host{number}")
+            more = [] if "--share" in words else ["--share"]
+            line = stack.enter_context(
+                running([*words, *more, "--no-install", "--bind", "127.0.0.1", "--port", "0"])
+            )
+            assert line.startswith("http") is False and line.count("http://") == number + 1
+        words = line.split()
+        words[words.index("DEST")] = str(tmp_path / "last")
+        words.remove("--share")
+        assert run_bundler(*words, "--no-install").returncode == 0
+    assert snapshot(tmp_path / "last") == snapshot(tmp_path / "tree")
 
 
 def test_the_printed_line_is_one_that_works(bundle: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +51,34 @@ def test_told_to_end(tmp_path: Path) -> None:
     again = run_bundler(*words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "going on: " in again.stderr
+
+
+def test_a_pack_told_to_end_while_it_writes_volumes(tiny_model: Path, tmp_path: Path) -> None:
+    """What is written stays, the same command goes on with it: the volumes are those of a pack in one go."""
+    model = shutil.copytree(tiny_model, tmp_path / "tiny")
+    (model / "notes.bin").write_bytes(content(250_000_000, 1, "random"))
+    words = ("pack", "--model", model, "--all-files", "--volume-size", "100MB", "--threads", "1")
+    process = start(tmp_path, *words, "-o", tmp_path / "cut")
+    cut = tmp_path / "cut" / "tiny"
+    journal = cut / ".pack-journal"
+    while not journal.exists() or b'"frames"' not in journal.read_bytes():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted: the same command goes on where it stopped"
+    assert not (cut / "SHA256SUMS").exists()
+    again = run_bundler(*words, "-o", tmp_path / "cut", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    there = re.search(r"going on: ([\d.]+) MB of 26\d MB are written", again.stderr)
+    assert there and 0 < float(there[1]) < 260
+    at_once = run_bundler(*words, "-o", tmp_path / "whole", cwd=tmp_path)
+    assert at_once.returncode == 0, at_once.stderr
+    assert volumes(cut) == volumes(tmp_path / "whole" / "tiny")
+
+
+def volumes(bundle: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in bundle.glob("data-*")}
 
 
 def test_a_reader_of_the_progress_that_went_away(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_without_arguments_or_a_network(bundler: Bundler, bundle: Path) -> None:
     assert bundler("verify", bundle).returncode == 0
 
 
-@pytest.mark.parametrize("umask", ["077", "000"])
+@pytest.mark.parametrize("umask", ["077", "027", "000"])
 def test_the_umask_decides_nothing(bundle: Path, tmp_path: Path, umask: str) -> None:
     """All may read the installation, its owner alone may write to it; installers' caches are their own."""
     enter = ("sh", "-c", f'umask {umask}; exec "$@"', "sh")

@@ -121,13 +121,14 @@ def either(walk: Walk, packed: Path, newer: Path, tmp_path: Path) -> None:
     assert walk.run("report", packed, "-o", tmp_path / "sheet.html")["kind"] == "sheet"
     assert walk.run("licenses", packed)["packages"]
     assert walk.run("diff", packed, newer)["delta"]["files"]
-    shared(walk, bundle)
+    shared(walk, "share", bundle)
+    shared(walk, "unpack", bundle, tmp_path / "shared", "--share")
 
 
-def shared(walk: Walk, bundle: Path) -> None:
+def shared(walk: Walk, *words: object) -> None:
     """Its answer comes before its end, which is ^C."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bundler", "share", bundle, "--port", "0", "--bind", "127.0.0.1", "--json"],
+        [sys.executable, "-m", "bundler", *map(str, words), "--port", "0", "--bind", "127.0.0.1", "--json"],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -140,7 +141,7 @@ def shared(walk: Walk, bundle: Path) -> None:
     process.send_signal(signal.SIGINT)
     rest, said = process.communicate(timeout=60)
     assert (rest, process.returncode) == ("", 130)
-    answer = walk.check("share", subprocess.CompletedProcess([], 0, text, said))
+    answer = walk.check(str(words[0]), subprocess.CompletedProcess([], 0, text, said))
     assert answer["addresses"][0].startswith("http://127.0.0.1:")
 
 

@@ -54,10 +54,10 @@ class Shell:
         """
         return self.run(self.command, *words, allowed=allowed)
 
-    def cut_off(self, *words: str | Path) -> None:
+    def cut_off(self, *words: str | Path, allowed: Sequence[int] = ()) -> int:
         """Run a command where there is no network, if this machine allows that.
 
-        :raises StepError: it failed.
+        :raises StepError: it ended with an exit code that is neither 0 nor allowed.
         """
         from bundler.errors import RehearsalError
         from bundler.install.namespace import find_isolation
@@ -67,7 +67,7 @@ class Shell:
         except RehearsalError as problem:
             self.say(f"(the network can't be cut on this machine, so it isn't: {problem})")
             prefix = ()
-        self.run(*(_short(word) for word in prefix), *words)
+        return self.run(*(_short(word) for word in prefix), *words, allowed=allowed)
 
     def run(self, *words: str | Path, cwd: Path | None = None, allowed: Sequence[int] = ()) -> int:
         """Run a command and show it.

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bundler
+from bundler import generations
 from bundler.common.progress import SILENT
 from bundler.errors import DestinationError
+from bundler.generations import Generations
 from bundler.install.installer import Caches
 from bundler.install.pixi import PixiInstaller, find_pixi
 from bundler.runtime.launchers import PIXI_CACHE, write_launchers
@@ -161,6 +163,22 @@ def test_the_activation_follows_a_move(activated: Path, tmp_path: Path, shell: s
     env = {} if shell in ("bash", "zsh") else {"BUNDLER_HOME": str(moved)}
     lines = said(shell, "-c", ". ./activate-cu128.sh && tool && echo $CC", cwd=moved / "bin", env=env)
     assert lines == ["tool", f"{moved}/.pixi/envs/cu128/bin/a b"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_scripts_follow_the_record_of_generations(activated: Path, shell: str) -> None:
+    """What counts is switched by that one file: no script is written anew, so none can say otherwise."""
+    second = generations.root_of(activated, 2)
+    program(second / ".pixi/envs/cu128/bin/tool", "#!/bin/sh\necho second\n")
+    program(activated / "runtime/bin/pixi", '#!/bin/sh\necho "$PIXI_PROJECT_MANIFEST"\n')
+    (second / "pixi.toml").write_text("")
+    (activated / "pixi.toml").write_text("")
+    for counting, tool, root in ((None, "tool", activated), (2, "second", second), (1, "tool", activated)):
+        if counting is not None:
+            generations.write(activated, Generations(current=counting, whole=(1, 2)))
+        lines = said(shell, "-c", f"set -e; . '{activated}/bin/activate-cu128.sh' && tool")
+        assert lines == [tool]
+        assert said(activated / "bin/pixi") == [f"{root}/pixi.toml"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from bundler.collect.models.proof import Proof
     from bundler.model import ModelSpec
 
-OTHERS = {
-    "adapter_config.json": "this is an adapter, no model: pack the base model that it names",
-    "model_index.json": "this is a diffusers pipeline of several models",
-    "params.json": "this is in Mistral's own format: take the version with config.json",
-}
-"""What a folder without config.json is, by a file that tells."""
-
 
 def check_pointers(proof: Proof) -> None:
     """Name every git LFS pointer: a clone without LFS has them wherever a large file should be."""
@@ -41,8 +34,7 @@ def check_config(proof: Proof) -> dict[str, Any]:
     """Check that config.json is there and names the model's architecture; return it, or an empty object."""
     config = proof.json("config.json")
     if "config.json" not in proof.sizes:
-        whose = next((what for name, what in OTHERS.items() if name in proof.sizes), "")
-        proof.findings.append("config.json is missing" + (f": {whose}" if whose else ""))
+        proof.findings.append("config.json is missing")
     elif "config.json" not in proof.broken and not isinstance(config.get("architectures"), list):
         proof.findings.append("config.json names no architecture: SGLang can't tell what model it is")
     return config

@@ -8,6 +8,8 @@ from typing import Any
 from bundler.model import ModelFacts
 
 _DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "half": 2, "float32": 4, "float": 4}
+HEAD = "lm_head.weight"
+"""What the head's tensor is called, at its end."""
 TOKENIZERS = (
     "tokenizer.json",
     "tokenizer.model",
@@ -110,6 +112,15 @@ def remote_code(configs: dict[str, dict[str, Any]]) -> tuple[tuple[str, ...], tu
                 else:
                     files.add(word.rsplit(".", 1)[0].replace(".", "/") + ".py")
     return tuple(sorted(files)), tuple(sorted(elsewhere))
+
+
+def is_tied(config: dict[str, Any]) -> bool:
+    """Return whether the head is the embedding's matrix once more, which then needs no tensor of its own."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, dict) else {}
+    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
+    # Gemma's config classes tie by default, and their config.json says nothing.
+    return bool(said) if said is not None else str(config.get("model_type")).startswith("gemma")
 
 
 def card_license(card: str) -> str | None:

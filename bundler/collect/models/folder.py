@@ -60,6 +60,7 @@ class FolderSource:
             ),
             self.spec.files,
             where=self.folder,
+            read=lambda file: (self.folder / file.path).read_bytes(),
             allow_pickle=self.allow_pickle,
             all_files=self.all_files,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -15,7 +15,7 @@ from bundler.collect.client import Credentials
 from bundler.collect.faults import UnreachableError
 from bundler.collect.models.fetch import STATE, ModelFetch, hash_cache
 from bundler.collect.models.listing import ListedFile, Listing, select
-from bundler.collect.models.remote import HUB_PATIENCE, Remote
+from bundler.collect.models.remote import HUB_PATIENCE, LISTING_PATIENCE, Remote
 from bundler.collect.models.source import JOBS
 from bundler.collect.models.stream import RemoteSource, digested, range_reader
 from bundler.collect.network import Network
@@ -83,6 +83,7 @@ class HubModel:
             every,
             self.spec.files,
             where=self.origin,
+            read=partial(self._read, every.revision),
             allow_pickle=self.allow_pickle,
             all_files=self.all_files,
         )
@@ -98,6 +99,12 @@ class HubModel:
         if place is None:
             return None
         return f"{self.client.other}:{place.id}" + (f"@{place.revision}" if place.revision else "")
+
+    def _read(self, revision: str | None, file: ListedFile) -> bytes:
+        """Return a small file's bytes, for the listing itself."""
+        with closing(Network(Credentials.load(), jobs=1)) as network:
+            remote = Remote(self.client, self.place.id, revision, network, LISTING_PATIENCE)
+            return remote.transfer(file).read(0, file.size)
 
     def _remote(self, jobs: int = 16) -> Remote:
         """Return how the files are asked for; whoever asks closes its network."""

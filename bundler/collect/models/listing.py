@@ -7,16 +7,25 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bundler.collect.models.index import named_files
+from bundler.collect.models.loaded_weights import (
+    INDEX,
+    PICKLES,
+    grouped,
+    loaded_weights,
+    not_loaded,
+    wants_index,
+)
+from bundler.collect.models.other_kinds import other_kind
+from bundler.collect.models.small_files import SMALL_LIMIT
 from bundler.common.units import size_text
 from bundler.errors import DamagedError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable
 
     from bundler.model import FileSelection
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-"""Endings of checkpoints that run code when they are loaded."""
 NEVER = (
     ".git",
     ".cache",
@@ -32,25 +41,6 @@ NEVER = (
     "__MACOSX",
 )
 """Files and folders that hubs, their clients and file managers leave beside a model's own, at any depth."""
-
-
-SPARE = (
-    "consolidated*.safetensors",
-    "consolidated*.safetensors.index.json",
-    "*.fp16.safetensors",
-    "*.fp32.safetensors",
-    "*.safetensors.index.fp16.json",
-    "original/*",
-    "metal/*",
-    "onnx/*",
-    "openvino/*",
-    "coreml/*",
-    "*.gguf",
-    "*.onnx",
-    "*.h5",
-    "*.msgpack",
-)
-"""The same weights in formats that the server doesn't load where the root has safetensors."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,13 +67,15 @@ class Listing:
     """The commit that the files belong to; ``None`` for a folder that doesn't tell."""
     left_out: tuple[ListedFile, ...] = ()
     """Weights that the server doesn't load, as safetensors files are there."""
+    loaded: tuple[str, ...] = ()
+    """Paths of the weights that the server loads, as far as names and index tell."""
 
     @property
     def left_out_text(self) -> str:
         """Say what was left out; empty where nothing was."""
         if not self.left_out:
             return ""
-        names = ", ".join(file.path for file in self.left_out)
+        names = ", ".join(grouped(file.path for file in self.left_out))
         size = size_text(sum(file.size for file in self.left_out))
         return f"left out, as the server doesn't load them: {names} ({size}; --all-files carries them)"
 
@@ -102,29 +94,58 @@ def select(
     selection: FileSelection,
     *,
     where: object,
+    read: Callable[[ListedFile], bytes],
     allow_pickle: bool = False,
     all_files: bool = False,
 ) -> Listing:
     """Return a listing with the files that the manifest wants.
 
     Pickles beside safetensors are left out: SGLang wouldn't load them, and they would only take room. So are
-    the publisher's own formats of the same weights, unless ``files.include`` names what is wanted.
+    the publisher's other formats of the same weights, shards that the index doesn't name, and adapters,
+    unless ``files.include`` names what is wanted.
 
     :param where: the source, for messages.
+    :param read: returns a file's bytes; called for the index alone, where names don't tell what is loaded.
     :param all_files: whether nothing of that is left out.
-    :raises InputError: nothing is left.
+    :raises InputError: nothing is left, or it is no model that is served: an adapter, GGUF, pickles.
     :raises DamagedError: naming each path that would leave the model's folder or that two systems read
         differently.
     """
     wanted = [file for file in listing.files if is_wanted(file.path, selection)]
-    left_out = [] if all_files else _not_loaded(wanted, selection, allow_pickle=allow_pickle)
-    wanted = [file for file in wanted if file not in left_out]
+    paths = {file.path for file in wanted}
+    if (kind := other_kind(paths, allow_pickle=allow_pickle)) is not None:
+        raise InputError(kind[0], where=where, hint=kind[1])
+    index = _index(wanted, read) if wants_index(paths) else ()
+    spare = set[str]()
+    if not all_files:
+        spare = _spare(paths, index, chosen=selection.include != ("*",), allow_pickle=allow_pickle)
+    left_out = tuple(sorted(file for file in wanted if file.path in spare))
+    wanted = [file for file in wanted if file.path not in spare]
     if not wanted:
         raise InputError(
             "the model has no file that its manifest wants",
             hint="look at files.include and files.exclude in the manifest",
             findings=[f"there is: {file.path}" for file in listing.files[:10]],
         )
+    _check_paths(wanted, where)
+    loaded = loaded_weights(paths - spare, index)
+    return replace(listing, files=tuple(sorted(wanted)), left_out=left_out, loaded=loaded)
+
+
+def _index(wanted: Iterable[ListedFile], read: Callable[[ListedFile], bytes]) -> tuple[str, ...]:
+    file = next(file for file in wanted if file.path == INDEX)
+    return named_files(read(file)) if file.size <= SMALL_LIMIT else ()
+
+
+def _spare(paths: Collection[str], index: Collection[str], *, chosen: bool, allow_pickle: bool) -> set[str]:
+    """Return the files that the server doesn't load beside those that it does."""
+    if not any(path.endswith(".safetensors") for path in loaded_weights(paths, index)):
+        return set()
+    pickles = set() if allow_pickle else {path for path in paths if path.endswith(PICKLES)}
+    return pickles if chosen else pickles | not_loaded(paths, index)
+
+
+def _check_paths(wanted: Iterable[ListedFile], where: object) -> None:
     findings = [f"{file.path!r}" for file in sorted(wanted) if not _safe(file.path)]
     if findings:
         raise DamagedError(
@@ -133,28 +154,11 @@ def select(
             hint="exclude them in the manifest's files.exclude, or ask the publisher",
             findings=findings[:20],
         )
-    return replace(listing, files=tuple(sorted(wanted)), left_out=tuple(sorted(left_out)))
-
-
-def _not_loaded(
-    wanted: Sequence[ListedFile], selection: FileSelection, *, allow_pickle: bool
-) -> list[ListedFile]:
-    """Return the weights that the server doesn't load beside those that it does."""
-    safetensors = {file.path for file in wanted if file.path.endswith(".safetensors")}
-    left_out = [file for file in wanted if file.path.endswith(PICKLES)] if not allow_pickle else []
-    if selection.include == ("*",):
-        loaded = [path for path in safetensors if "/" not in path and not _is_spare(path)]
-        left_out += [file for file in wanted if loaded and _is_spare(file.path) and file not in left_out]
-    return left_out if safetensors else []
 
 
 def is_wanted(path: str, selection: FileSelection) -> bool:
     """Return whether the manifest wants a file; what hubs and their clients leave beside is never wanted."""
     return _matches(path, selection.include) and not (is_stranger(path) or _matches(path, selection.exclude))
-
-
-def _is_spare(path: str) -> bool:
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in SPARE)
 
 
 def is_stranger(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bundler.collect.models.small_files import decode, wrong_kind
+from bundler.collect.models.small_files import SMALL_LIMIT, decode, wrong_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from bundler.collect.models.reader import Reader
     from bundler.safetensors import Header
 
-SMALL_LIMIT = 256 << 20
-"""No file of a model that is parsed is longer, in bytes; a longer one is not read."""
 SHOWN = 12
 """Findings of one kind that are listed before the rest is counted."""
 
@@ -25,7 +23,6 @@ class Proof:
 
     reader: Reader
     sizes: Mapping[str, int]
-    allow_pickle: bool
     findings: list[str] = field(default_factory=list)
     headers: dict[str, Header] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)

@@ -21,6 +21,8 @@ from bundler.common.broken import BROKEN_JSON
 if TYPE_CHECKING:
     from jinja2.parser import Parser
 
+SMALL_LIMIT = 256 << 20
+"""No file of a model that is parsed is longer, in bytes; a longer one is not read."""
 POINTER_LIMIT = 1024
 """Bytes; a git LFS pointer is shorter, by its specification."""
 _POINTER = b"version https://git-lfs.github.com/spec/"

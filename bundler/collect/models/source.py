@@ -65,7 +65,7 @@ def carry(
         folder = source.fetch(weights, reporter=reporter, jobs=jobs, rehash=rehash)
         reader, sources = folder_reader(folder, source.listing), source.members(weights)
     with reporter.phase(f"prove {source.spec.name} whole", None, unit="shards") as meter:
-        facts = prove(reader, spec=source.spec, allow_pickle=source.allow_pickle, mend=source.mend)
+        facts = prove(reader, spec=source.spec, mend=source.mend)
         meter.advance(facts.shards)
     listing, root = source.listing, f"{WEIGHTS}/{source.spec.name}"
     members = (
@@ -86,8 +86,9 @@ def carry(
 
 def estimate(source: ModelSource) -> ModelFacts:
     """Return what a listing alone tells of a model, for a plan before anything is fetched."""
-    shards = [file for file in source.listing.files if file.path.endswith(".safetensors")]
-    return ModelFacts(weight_bytes=sum(file.size for file in shards), shards=len(shards))
+    listing = source.listing
+    sizes = listing.sizes()
+    return ModelFacts(weight_bytes=sum(sizes[path] for path in listing.loaded), shards=len(listing.loaded))
 
 
 def _is_license(path: str) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bundler.collect.models import config as configs
-from bundler.collect.models.listing import PICKLES
+from bundler.collect.models.index import check_index
+from bundler.collect.models.loaded_weights import INDEX, NUMBERED, grouped, loaded_weights
 from bundler.collect.models.small_files import POINTER_LIMIT, wrong_kind
 from bundler.common.threads import each
 from bundler.errors import DamagedError
@@ -16,42 +16,31 @@ from bundler.safetensors import Header, read_header
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Collection, Iterable
 
     from bundler.collect.models.proof import Proof
 
 READERS = 8
 """Shards' headers that are read at once."""
-HEAD = "lm_head.weight"
 LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)\.")
-_NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.safetensors")
 
 
-def check_weights(proof: Proof, config: dict[str, Any]) -> list[str]:
-    """Check shards, index and pickles; return the shards that SGLang loads."""
+def check_weights(proof: Proof, config: dict[str, Any]) -> tuple[str, ...]:
+    """Check shards and indexes, those too that aren't loaded; return the files that SGLang loads."""
     shards = sorted(path for path in proof.sizes if path.endswith(".safetensors"))
-    readable = [path for path in shards if path not in proof.broken]
-    pickles = sorted(path for path in proof.sizes if path.endswith(PICKLES))
-    indexes = sorted(path for path in proof.sizes if path.endswith(".safetensors.index.json"))
-    if not shards and not indexes:
-        if pickles and not proof.allow_pickle:
-            proof.findings.append(
-                f"the weights are pickles ({', '.join(pickles[:3])}), which run code when they are loaded: "
-                "take a safetensors version, or --allow-pickle"
-            )
-        elif not pickles:
-            gguf = sorted(path for path in proof.sizes if path.endswith(".gguf"))
-            proof.findings.append(
-                f"the weights are GGUF ({', '.join(gguf[:3])}), not proved here: take safetensors"
-                if gguf
-                else "there are no weights: no *.safetensors"
-            )
-        return []
-    _read_headers(proof, readable)
-    mapped = [name for index in indexes for name in _check_index(proof, index)]
-    if not indexes:
-        _check_numbers(proof, shards)
-    _check_layers(proof, configs.read_shape(config).layers)
-    return sorted(set(mapped)) or shards
+    _read_headers(proof, [path for path in shards if path not in proof.broken])
+    named = {}
+    for path in sorted(proof.sizes):
+        if path.endswith(".safetensors.index.json"):
+            named[path] = check_index(proof, path)
+    loaded = loaded_weights(proof.sizes, named.get(INDEX, ()))
+    if INDEX in proof.sizes:
+        _check_versions(proof, named[INDEX], loaded)
+    else:
+        _check_numbers(proof, loaded)
+    _check_places(proof, loaded, shards)
+    _check_layers(proof, configs.read_shape(config).layers, loaded)
+    return loaded
 
 
 def _read_headers(proof: Proof, shards: list[str]) -> None:
@@ -80,82 +69,44 @@ def _read_headers(proof: Proof, shards: list[str]) -> None:
             proof.headers[path] = result
 
 
-def _check_index(proof: Proof, path: str) -> list[str]:
-    """Compare an index with the shards' headers, both ways; return the shards it names."""
-    weight_map = proof.json(path).get("weight_map")
-    if path in proof.broken:
-        return []
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        proof.findings.append(f"{path} has no weight_map")
-        return []
-    folder = path.rpartition("/")[0]
-    placed = {tensor: f"{folder}/{name}" if folder else name for tensor, name in weight_map.items()}
-    named = Counter(placed.values())
-    tied = _is_tied(proof.json("config.json"))
-    proof.say(
-        (
-            f"{shard} is missing: the index puts {count} tensors there"
-            for shard, count in sorted(named.items())
-            if shard not in proof.sizes
-        ),
-        "missing shards",
-    )
-    held = {
-        shard: {tensor.name for tensor in proof.headers[shard].tensors}
-        for shard in named
-        if shard in proof.headers
-    }
-    proof.say(
-        (
-            f"{shard} lacks {tensor}, which the index puts there"
-            for tensor, shard in sorted(placed.items())
-            if shard in held and tensor not in held[shard] and not (tied and tensor.endswith(HEAD))
-        ),
-        "tensors that shards lack",
-    )
-    proof.say(
-        (
-            f"{shard} holds {tensor}, which the index "
-            + (f"puts into {placed[tensor]}" if tensor in placed else "doesn't know")
-            for shard in sorted(held)
-            for tensor in sorted(held[shard])
-            if placed.get(tensor) != shard
-        ),
-        "tensors that the index doesn't expect there",
-    )
-    return sorted(named)
+def _check_versions(proof: Proof, named: Collection[str], loaded: Iterable[str]) -> None:
+    """Say so where shards are missing and others are there: the index then belongs to another version."""
+    others = sorted(path for path in loaded_weights(proof.sizes) if path not in named)
+    if others and not set(named) <= set(proof.sizes):
+        proof.findings.append(
+            f"{INDEX} doesn't name {', '.join(grouped(others))}: index and shards are of two versions"
+        )
 
 
-def _is_tied(config: dict[str, Any]) -> bool:
-    """Return whether the head is the embedding's matrix once more, which then needs no tensor of its own."""
-    text = config.get("text_config")
-    inner = text if isinstance(text, dict) else {}
-    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
-    # Gemma's config classes tie by default, and their config.json says nothing.
-    return bool(said) if said is not None else str(config.get("model_type")).startswith("gemma")
-
-
-def _check_numbers(proof: Proof, shards: list[str]) -> None:
+def _check_numbers(proof: Proof, shards: Iterable[str]) -> None:
     """Without an index, the numbers in the shards' names tell which are missing."""
-    match = next(filter(None, map(_NUMBERED.fullmatch, shards)), None)
-    if match is None:
-        return
-    wanted = (
-        f"{match['stem']}-{number:0{len(match['number'])}}-of-{match['count']}.safetensors"
-        for number in range(1, int(match["count"]) + 1)
-    )
-    proof.say((f"{name} is missing" for name in wanted if name not in proof.sizes), "missing shards")
-    proof.findings.append(
-        "model.safetensors.index.json is missing, though the weights are in numbered shards"
-    )
+    missing = set()
+    for match in filter(None, map(NUMBERED.fullmatch, shards)):
+        for number in range(1, int(match["count"]) + 1):
+            name = f"{match['stem']}-{number:0{len(match['number'])}}-of-{match['count']}.safetensors"
+            missing |= {name} - set(proof.sizes)
+    proof.say((f"{name} is missing" for name in sorted(missing)), "missing shards")
+    if missing:
+        proof.findings.append(f"{INDEX} is missing, though the weights are in numbered shards")
 
 
-def _check_layers(proof: Proof, layers: int | None) -> None:
+def _check_places(proof: Proof, loaded: Collection[str], shards: Collection[str]) -> None:
+    """Check that there are weights, and that all lie where they are loaded from."""
+    below = [path for path in loaded if "/" in path] or ([] if loaded else shards)
+    if below:
+        names = ", ".join(grouped(below))
+        proof.findings.append(f"{names}: SGLang loads weights that lie beside config.json, none in folders")
+    elif not loaded:
+        proof.findings.append("there are no weights: no *.safetensors")
+
+
+def _check_layers(proof: Proof, layers: int | None, loaded: Iterable[str]) -> None:
     """Check that each layer that config.json counts has tensors."""
     seen = {
         int(match[1])
-        for header in proof.headers.values()
-        for tensor in header.tensors
+        for path in loaded
+        if path in proof.headers
+        for tensor in proof.headers[path].tensors
         if (match := LAYER.match(tensor.name))
     }
     if layers is None or not seen or layers > 10_000 or proof.findings:

@@ -24,13 +24,19 @@ fi
 # only run what is installed.
 PIXI_FROZEN=${PIXI_FROZEN:-true}
 export PIXI_FROZEN
-if [ ! -w "$root@GENERATION@/.pixi" ]; then
+# Which generation counts is written in one file alone.
+number=$(sed -n 's/^ *"current": *\([0-9][0-9]*\).*/\1/p' "$root/@RECORD@" 2>/dev/null) || number=
+case $number in
+  '' | 1) counting=$root ;;
+  *) counting=$root/@GENERATIONS@/$number ;;
+esac
+if [ ! -w "$counting/.pixi" ]; then
   PIXI_NO_INSTALL=${PIXI_NO_INSTALL:-true}
   export PIXI_NO_INSTALL
 fi
-manifest=$root@GENERATION@/pixi.toml
+manifest=$counting/pixi.toml
 for other in pyproject.toml mojoproject.toml; do
-  [ -e "$manifest" ] || [ ! -e "$root@GENERATION@/$other" ] || manifest=$root@GENERATION@/$other
+  [ -e "$manifest" ] || [ ! -e "$counting/$other" ] || manifest=$counting/$other
 done
 # Taken where the current folder lies in no workspace.
 PIXI_PROJECT_MANIFEST=${PIXI_PROJECT_MANIFEST:-$manifest}

@@ -43,6 +43,13 @@ def findings(model: Path, **options: Any) -> str:
     return "\n".join(caught.value.findings)
 
 
+def refusal(model: Path) -> str:
+    """Return why a folder isn't taken at all."""
+    with pytest.raises(InputError) as caught:
+        proved(model)
+    return str(caught.value)
+
+
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     value = json.loads(path.read_text())
     change(value)
@@ -150,7 +157,7 @@ def test_a_pickle_checkpoint_is_refused_unless_allowed(model: Path) -> None:
     for path in [*model.glob("*.safetensors"), model / INDEX]:
         path.unlink()
     (model / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
-    assert "the weights are pickles (pytorch_model.bin)" in findings(model)
+    assert "the weights are pickles (pytorch_model.bin)" in refusal(model)
     assert proved(model, allow_pickle=True).entry.facts.weight_bytes == 4
 
 
@@ -237,13 +244,14 @@ def test_numbers_of_six_digits_are_read(model: Path) -> None:
     [
         ("adapter_config.json", "this is an adapter"),
         ("model_index.json", "this is a diffusers pipeline"),
+        ("params.json", "this is a model in Mistral's own format"),
         ("x.gguf", "the weights are GGUF (x.gguf)"),
     ],
 )
 def test_what_is_no_such_model_is_called_what_it_is(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / name).write_text("{}")
-    assert said in findings(tmp_path / "m")
+    assert said in refusal(tmp_path / "m")
 
 
 def test_a_snapshot_copied_without_its_blobs_says_how_to_copy_it(tmp_path: Path) -> None:

@@ -429,6 +429,31 @@ def test_a_proxy_that_cannot_be_used_is_no_defect(
 
 
 @pytest.mark.parametrize("word", HUBS)
+def test_of_two_sets_of_shards_the_hubs_index_tells_which_is_loaded(
+    word: str, hub: Hub, repo: Repo, tmp_path: Path
+) -> None:
+    """The index alone is read for the listing, and only where names don't tell."""
+    assert opened(word, tmp_path).listing.loaded[1] == SHARD
+    assert not [ranged for *_, ranged in hub.requests if ranged]
+    repo.states[COMMIT].files["model-00001-of-00001.safetensors"] = b"another set"
+    listing = opened(word, tmp_path).listing
+    assert [file.path for file in listing.left_out] == ["model-00001-of-00001.safetensors"]
+    assert len(listing.loaded) == 4
+    assert len([ranged for *_, ranged in hub.requests if ranged]) == 1
+
+
+@pytest.mark.parametrize("word", HUBS)
+def test_gguf_is_refused_before_anything_is_fetched(word: str, hub: Hub, repo: Repo, tmp_path: Path) -> None:
+    files = repo.states[COMMIT].files
+    for path in [path for path in files if "safetensors" in path]:
+        del files[path]
+    files["model-Q4_K_M.gguf"] = b"GGUF"
+    with pytest.raises(InputError, match=r"the weights are GGUF \(model-Q4_K_M.gguf\)"):
+        carry(opened(word, tmp_path), tmp_path / "weights")
+    assert not [ranged for *_, ranged in hub.requests if ranged]
+
+
+@pytest.mark.parametrize("word", HUBS)
 def test_paths_that_lead_out_are_refused(word: str, repo: Repo, tmp_path: Path) -> None:
     repo.states[COMMIT].files["../../evil.json"] = b"{}"
     with pytest.raises(DamagedError, match="can't be carried") as caught:
