@@ -42,10 +42,10 @@ def remove_command(names: tuple[str, ...], begin: Path) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def uninstall_command(place: Path, yes: bool) -> None:
     """Remove an installation: its folder, systemd's units that serve from it, this user's caches of it."""
-    from bundler.installation import Installation
+    from bundler.generations import home_of
     from bundler.work.remove import uninstall, what_leaves
 
-    home = Installation(place.absolute()).home
+    home = home_of(place.absolute())
     leaving = what_leaves(home)
     say(f"installation: {home}")
     _show(leaving)
@@ -95,6 +95,9 @@ def du_command(place: Path | None, as_json: bool) -> None:
     found = usage(place.absolute())
     if as_json:
         show_json({"place": str(place), "parts": found})
+        return
+    if not found:
+        say(f"{place.absolute()}: nothing of bundler's is here: no installation, workspace or bundle")
         return
     say(f"{place.absolute()}:")
     for one in sorted(found, key=lambda part: -part.bytes):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundler.cli.options import installer_option, launch_option, threads_option
+from bundler.cli.options import installer_option, launch_option, restart_option, threads_option
 from bundler.cli.progress import say
 from bundler.cli.share import listen_options, sharing
 from bundler.cli.trust import trust_options
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Older generations that stay after an update, for bundler rollback.",
 )
+@restart_option
 @click.option("--share", is_flag=True, help="Let other hosts have what is unpacked, until ^C.")
 @listen_options
 @launch_option
