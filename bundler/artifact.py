@@ -1,4 +1,4 @@
-"""One file of a lock: a conda package or a wheel, named by address and sha256."""
+"""One file of a lock: a conda package or a wheel, named by address and digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Artifact:
     url: str
     """The address the lock names; mirrors may serve it from elsewhere."""
     sha256: str | None
-    """Lower-case hex; ``None`` only for a wheel that the user allowed without a hash."""
+    """Lower-case hex; ``None`` where the lock states none."""
     size: int | None = None
     """Bytes, or ``None`` where the lock doesn't say."""
     build: str = ""
@@ -31,6 +31,16 @@ class Artifact:
     """Conda's platform folder (``linux-64``, ``noarch``); empty for wheels."""
     index: str | None = None
     """The index page a wheel came from, where the lock names it."""
+    md5: str | None = None
+    """Lower-case hex, of a conda package for which the lock states no sha256; old channels have no other."""
+
+    @property
+    def pinned(self) -> str | None:
+        """The digest by which the lock fixes the content, ``md5:`` before an md5; ``None``: nothing does.
+
+        Without one it is carried only where the user allowed it.
+        """
+        return self.sha256 or (f"md5:{self.md5}" if self.md5 else None)
 
     @property
     def filename(self) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OLDEST, NEWEST = 4, 7
 """The lock versions that are understood."""
 ARCHIVES = (".conda", ".tar.bz2")
-SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}\Z"), "md5": re.compile(r"[0-9a-f]{32}\Z")}
 SCHEME = re.compile(r"(?:file|https?)://")
 GLIBC_OF_LEGACY_TAGS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
@@ -80,6 +80,7 @@ class LockPackage(msgspec.Struct, frozen=True):
     build: str | None = None
     subdir: str | None = None
     sha256: str | None = None
+    md5: str | None = None
     size: int | None = None
     depends: tuple[str, ...] = ()
     index: str | None = None
@@ -215,10 +216,12 @@ def _conda(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal 
             f"is for {place}, not for {subdir}",
             f"add {subdir} to the workspace's platforms and lock again",
         )
+    sha256 = _digest(package, "sha256")
+    md5 = None if sha256 else _digest(package, "md5")
     artifact = Artifact(
-        "conda", name, version, location, _digest(package), package.size, build=build, subdir=place
+        "conda", name, version, location, sha256, package.size, build=build, subdir=place, md5=md5
     )
-    return artifact, None if artifact.sha256 else _unhashed(label)
+    return artifact, None if artifact.pinned else _unhashed(label, "has neither sha256 nor md5 in the lock")
 
 
 def _wheel(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal | None]:
@@ -245,17 +248,19 @@ def _wheel(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal 
         return None, Refusal(
             "platform", label, f"is a wheel for another platform ({filename})", f"lock it for {subdir}"
         )
-    artifact = Artifact("wheel", name, version, location, _digest(package), package.size, index=package.index)
-    return artifact, None if artifact.sha256 else _unhashed(label)
+    sha256 = _digest(package, "sha256")
+    artifact = Artifact("wheel", name, version, location, sha256, package.size, index=package.index)
+    return artifact, None if artifact.pinned else _unhashed(label, "has no sha256 in the lock")
 
 
-def _digest(package: LockPackage) -> str | None:
-    if package.sha256 is None:
+def _digest(package: LockPackage, kind: Literal["sha256", "md5"]) -> str | None:
+    stated: str | None = getattr(package, kind)
+    if stated is None:
         return None
-    digest = package.sha256.lower()
-    if not SHA256.match(digest):
+    digest = stated.lower()
+    if not DIGESTS[kind].match(digest):
         raise InputError(
-            f"pixi.lock: {package.location} has a sha256 that is none: {package.sha256!r}",
+            f"pixi.lock: {package.location} has a {kind} that is none: {stated!r}",
             hint="write the lock again: pixi lock",
         )
     return digest
@@ -287,11 +292,11 @@ def _unreachable(label: str, location: str) -> Refusal:
     )
 
 
-def _unhashed(label: str) -> Refusal:
+def _unhashed(label: str, reason: str) -> Refusal:
     return Refusal(
         "hash",
         label,
-        "has no sha256 in the lock",
+        reason,
         "use an index or channel that states it and lock again, or --allow-unhashed",
     )
 

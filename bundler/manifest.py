@@ -124,6 +124,9 @@ class Environment(_Part, frozen=True, kw_only=True):
     glibc: str | None = None
     """The newest glibc that its wheels' tags or conda records ask for."""
     packages: tuple[Package, ...] = ()
+    md5_only: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Paths in the tree of the packages that the lock fixes by an md5 alone: their bytes had it when they
+    were fetched, and the sha256 here is that of these bytes. Not there where there are none."""
 
     @property
     def stack(self) -> Stack:

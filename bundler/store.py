@@ -15,10 +15,10 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from bundler.common.digest import sha256_of
+from bundler.common.digest import digests_of, sha256_of
 from bundler.common.progress import SILENT
 from bundler.common.tables import Table
 from bundler.common.threads import each
@@ -26,7 +26,7 @@ from bundler.errors import InputError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from bundler.artifact import Artifact
@@ -36,6 +36,8 @@ NAME = ".pkg-cache"
 """The store's folder in a workspace or an installation."""
 MIRROR = "mirror"
 MEMORY = "bundler"
+BY_MD5 = "by-md5"
+"""In the memory: md5 and sha256 of files that the lock fixes by an md5 alone, as they were fetched."""
 FETCH_LOCK = "fetch.lock"
 """In the memory: held by whoever fills the store or takes something out of it."""
 CACHES = {
@@ -50,6 +52,9 @@ LONGEST_NAME = 255 - len(".partial.origin")
 """Bytes of a file name on common file systems, less the endings of a download under way."""
 REFILL = "unpack the bundle again; on the online host: bundler fetch"
 """The way out where an artifact is missing or damaged."""
+
+_Checked: TypeAlias = "tuple[Artifact, list[int | str], str | None]"
+"""A file, what tells that it wasn't touched since, and its sha256 where it is whole."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,31 @@ class Store:
     def verify(self, artifact: Artifact) -> bool:
         """Say whether the artifact's file is there, whole: size and sha256 are read from the disk.
 
-        An artifact without a sha256 is whole where a finished download left it.
+        An artifact that the lock fixes by no digest is whole where a finished download left it.
         """
-        if not self.has(artifact):
-            return False
-        return artifact.sha256 is None or sha256_of(self.path(artifact.url)) == artifact.sha256
+        return self.has(artifact) and (artifact.pinned is None or self._sha256_if_whole(artifact) is not None)
+
+    def sha256(self, artifact: Artifact) -> str | None:
+        """Return the lock's sha256 or, where it states an md5 alone, that of the bytes which had this md5.
+
+        ``None`` where neither is known.
+        """
+        row = self.table(BY_MD5).get(self.relative(artifact.url)) if artifact.md5 else None
+        recorded = str(row[1]) if isinstance(row, list) and len(row) == 2 and row[0] == artifact.md5 else None
+        return artifact.sha256 or recorded
+
+    def _sha256_if_whole(
+        self,
+        artifact: Artifact,
+        advance: Callable[[int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> str | None:
+        """Return the sha256 of an artifact's file where that has the digest which is known of it."""
+        path, known = self.path(artifact.url), self.sha256(artifact)
+        if known is not None:
+            return known if sha256_of(path, advance, stop) == known else None
+        found = digests_of(path, ("sha256", "md5"), advance, stop)
+        return found["sha256"] if found["md5"] == artifact.md5 else None
 
     def missing(
         self,
@@ -136,18 +161,26 @@ class Store:
             artifact
             for artifact in wanted
             if artifact.url not in absent
-            and artifact.sha256 is not None
+            and artifact.pinned is not None
             and (deep or verified.get(self.relative(artifact.url)) != self._state(artifact))
         ]
         damaged = self._damaged(unknown, verified, threads, reporter)
         return [artifact for artifact in wanted if artifact.url in absent or artifact.url in damaged]
 
-    def record(self, artifacts: Iterable[Artifact]) -> None:
-        """Remember that these files were hashed just now and are whole."""
-        verified = self.table("verified")
-        verified.update(
-            {self.relative(artifact.url): self._state(artifact) for artifact in artifacts if artifact.sha256}
-        )
+    def record(self, whole: Mapping[Artifact, str]) -> None:
+        """Remember that these files were hashed just now and are whole.
+
+        :param whole: the sha256 of each.
+        """
+        pinned = {self.relative(one.url): self._state(one) for one in whole if one.pinned}
+        self.table("verified").update(pinned)
+        self._record_sha256(whole)
+
+    def _record_sha256(self, whole: Mapping[Artifact, str]) -> None:
+        rows: dict[str, list[int | str]] = {
+            self.relative(one.url): [one.md5, sha256] for one, sha256 in whole.items() if one.md5
+        }
+        self.table(BY_MD5).update(rows)
 
     def cache_environment(self) -> dict[str, str]:
         """Return the variables that put the tools' caches into the team's layout; absolute paths."""
@@ -161,7 +194,7 @@ class Store:
     def _state(self, artifact: Artifact) -> list[int | str]:
         status = self.path(artifact.url).stat()
         # The change time too: it can't be set back, as a modification time can.
-        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, artifact.sha256 or ""]
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, artifact.pinned or ""]
 
     def _damaged(
         self, artifacts: list[Artifact], verified: Table, threads: int | None, reporter: Reporter
@@ -170,22 +203,25 @@ class Store:
         if not artifacts:
             return set()
         sizes = sum(self.path(artifact.url).stat().st_size for artifact in artifacts)
-        whole: dict[str, list[int | str]] = {}
+        whole: dict[Artifact, str] = {}
+        states: dict[str, list[int | str]] = {}
         damaged = set()
         with reporter.phase("check", sizes) as meter:
 
-            def check(artifact: Artifact, stop: threading.Event) -> tuple[Artifact, list[int | str] | None]:
+            def check(artifact: Artifact, stop: threading.Event) -> _Checked:
                 before = self._state(artifact)
-                digest = sha256_of(self.path(artifact.url), meter.advance, stop)
-                same = digest == artifact.sha256 and before == self._state(artifact)
-                return artifact, before if same else None
+                sha256 = self._sha256_if_whole(artifact, meter.advance, stop)
+                return artifact, before, sha256 if before == self._state(artifact) else None
 
-            for artifact, state in each(check, artifacts, threads=threads or min(8, os.cpu_count() or 1)):
-                if state is None:
+            checked = each(check, artifacts, threads=threads or min(8, os.cpu_count() or 1))
+            for artifact, state, sha256 in checked:
+                if sha256 is None:
                     damaged.add(artifact.url)
                 else:
-                    whole[self.relative(artifact.url)] = state
-        verified.update(whole)
+                    whole[artifact] = sha256
+                    states[self.relative(artifact.url)] = state
+        verified.update(states)
+        self._record_sha256(whole)
         return damaged
 
 

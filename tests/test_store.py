@@ -144,10 +144,50 @@ def test_deep_hashes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     store = Store(tmp_path)
     one = artifact("https://h.example/w", b"whole")
     put(store, one, b"whole")
-    store.record([one])
+    store.record({one: str(one.sha256)})
     monkeypatch.setattr("bundler.store.sha256_of", lambda *_: "0" * 64)
     assert store.missing([one]) == []
     assert store.missing([one], deep=True) == [one]
+
+
+def by_md5(url: str, data: bytes) -> Artifact:
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return Artifact("conda", "a", "1", url, None, len(data), md5=digest)
+
+
+def test_what_an_md5_alone_fixes_is_checked_by_it_and_from_there_on_by_its_sha256(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    whole, altered = (
+        by_md5("https://h.example/w.conda", b"whole"),
+        by_md5("https://h.example/x.conda", b"alter"),
+    )
+    put(store, whole, b"whole")
+    put(store, altered, b"ALTER")
+    assert [store.verify(one) for one in (whole, altered)] == [True, False]
+    assert store.sha256(whole) is None
+    assert store.missing([whole, altered]) == [altered]
+    assert store.sha256(whole) == hashlib.sha256(b"whole").hexdigest()
+    assert store.sha256(altered) is None
+
+
+def test_bytes_of_the_right_md5_and_another_sha256_are_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = by_md5("https://h.example/w.conda", b"whole")
+    put(store, one, b"whole")
+    store.record({one: "0" * 64})
+    assert store.missing([one]) == []
+    assert store.missing([one], deep=True) == [one]
+    assert not store.verify(one)
+
+
+def test_a_recorded_sha256_is_of_the_md5_that_was_checked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = by_md5("https://h.example/w.conda", b"whole")
+    put(store, one, b"whole")
+    assert store.missing([one]) == []
+    relocked = by_md5(one.url, b"other")
+    assert store.sha256(relocked) is None
+    assert store.missing([relocked]) == [relocked]
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"{", b"[]", b'{"mirror/h.example/w": 7}', b"\xff\xfe"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.command import command
+from bundler.cli.options import restart_option
 from bundler.cli.output import answer, say
 from bundler.cli.progress import reporter
 from bundler.cli.serving import installation_option
@@ -47,15 +48,19 @@ def _line(one: Generation) -> str:
 @command("rollback")
 @installation_option
 @click.option("--to", type=click.IntRange(min=1), help="The generation.  [default: the one before]")
-def rollback_command(begin: Path, to: int | None) -> None:
+@restart_option
+def rollback_command(begin: Path, to: int | None, restart: bool) -> None:
     """Let an older generation of an installation count again.
 
     A server that runs goes on from its own; it is said which.
     """
     from bundler.installation import find_installation
+    from bundler.work.running import require_systemd
     from bundler.work.update import roll_back
 
+    if restart:
+        require_systemd()
     home = find_installation(begin).home
     say(f"installation: {home}")
-    number = roll_back(home, to, reporter())
+    number = roll_back(home, to, reporter(), restarts=restart)
     answer({"installation": home, "generation": number}, f"generation {number} counts now")

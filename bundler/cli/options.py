@@ -76,6 +76,15 @@ def threads_option(command: Command) -> Command:
     )(command)
 
 
+def restart_option(command: Command) -> Command:
+    """``--restart``: of the units that ``bundler systemd`` wrote."""
+    return click.option(
+        "--restart",
+        is_flag=True,
+        help="Restart systemd's units that serve from another generation, and wait until they are ready.",
+    )(command)
+
+
 def installer_option(command: Command) -> Command:
     """``--installer``: what makes the environments."""
     return click.option(

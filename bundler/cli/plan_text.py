@@ -22,7 +22,8 @@ def plan_text(plan: Plan, *, every: bool = False) -> str:
     :param every: list every artifact too, in lines as long as they are.
     """
     lines = ["The target must have:", *(f"  {line}" for line in plan.target or ("nothing of its own",)), ""]
-    lines += [_environment_line(one) for one in plan.environments]
+    for one in plan.environments:
+        lines += [_environment_line(one), *_md5_line(one)]
     lines += [
         f"model {one.name}: {one.files} files, {size_text(one.size)}, from {one.origin}"
         + (f" at {one.revision}" if one.revision else "")
@@ -64,6 +65,14 @@ def _environment_line(one: PlannedEnvironment) -> str:
     return f"environment {one.name}{alias}: {counts}, {size}" + (f"; {', '.join(words)}" if words else "")
 
 
+def _md5_line(one: PlannedEnvironment) -> Iterator[str]:
+    if count := sum(artifact.md5 is not None for artifact in one.artifacts):
+        yield (
+            f"  of these the lock fixes {count} by an md5 alone: compared with it when fetched, "
+            "and by the sha256 that they had then from there on"
+        )
+
+
 def _totals(plan: Plan) -> Iterator[str]:
     unknown = f", and {plan.unknown_sizes} files of unknown size" if plan.unknown_sizes else ""
     yield f"in all: {plan.files} files, {size_text(plan.size)}{unknown}"
@@ -97,5 +106,6 @@ def _ends(least: int, most: int) -> str:
 def _artifact_lines(environment: PlannedEnvironment) -> Iterator[str]:
     for one in environment.artifacts:
         size = size_text(one.size) if one.size is not None else "unknown"
+        digest = one.sha256 or (f"md5 {one.md5}" if one.md5 else "no sha256")
         here = "here" if one.present else "    "
-        yield f"  {one.kind:5} {here} {size:>8}  {one.sha256 or 'no sha256':64}  {one.name} {one.version}"
+        yield f"  {one.kind:5} {here} {size:>8}  {digest:64}  {one.name} {one.version}"

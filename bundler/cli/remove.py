@@ -41,10 +41,10 @@ def remove_command(names: tuple[str, ...], begin: Path) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def uninstall_command(place: Path, yes: bool) -> None:
     """Remove an installation: its folder, systemd's units that serve from it, this user's caches of it."""
-    from bundler.installation import Installation
+    from bundler.generations import home_of
     from bundler.work.remove import uninstall, what_leaves
 
-    home = Installation(place.absolute()).home
+    home = home_of(place.absolute())
     leaving = what_leaves(home)
     say(f"installation: {home}")
     _show(leaving)
@@ -92,9 +92,10 @@ def du_command(place: Path | None) -> None:
         except UnknownNameError:
             place = Path.cwd()
     found = usage(place.absolute())
-    say(f"{place.absolute()}:")
     rows = [(one.bytes, one.part) for one in sorted(found, key=lambda part: -part.bytes)]
-    rows.append((sum(size for size, _ in rows), "in all"))
+    rows += [(sum(size for size, _ in rows), "in all")] if rows else []
+    nothing = " nothing of bundler's is here: no installation, workspace or bundle"
+    say(f"{place.absolute()}:{'' if rows else nothing}")
     answer(
         {"place": place.absolute(), "parts": found},
         *(f"{size_text(size):>9}  {part}" for size, part in rows),

@@ -11,7 +11,7 @@ import click
 
 from bundler.cli.command import command
 from bundler.cli.install import environment_records
-from bundler.cli.options import installer_option, launch_option, threads_option
+from bundler.cli.options import installer_option, launch_option, restart_option, threads_option
 from bundler.cli.output import answer, say, show_document
 from bundler.cli.share import listen_options, sharing
 from bundler.cli.trust import trust_options
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Older generations that stay after an update, for bundler rollback.",
 )
+@restart_option
 @click.option("--share", is_flag=True, help="Let other hosts have what is unpacked, until ^C.")
 @listen_options
 @launch_option

@@ -40,11 +40,13 @@ class Wanted:
     urls: tuple[str, ...] = ()
     """Addresses of the same content, tried in this order."""
     sha256: str | None = None
-    """Lower-case hex; ``None``: whatever comes is taken."""
+    """Lower-case hex, where the publisher gives it; without any digest whatever comes is taken."""
     size: int | None = None
     """Bytes, where known."""
     git_sha1: str | None = None
     """The git blob id, where that is what the publisher gives."""
+    md5: str | None = None
+    """Where that is what the publisher gives."""
     growing: Path | None = None
     """Where it grows, where not beside its path."""
     name: str = ""
@@ -63,7 +65,7 @@ class Wanted:
     @property
     def checked(self) -> bool:
         """Whether a publisher's digest tells its bytes from others."""
-        return self.sha256 is not None or self.git_sha1 is not None
+        return any((self.sha256, self.git_sha1, self.md5))
 
     def partial_size(self) -> int:
         """Bytes that came so far."""
@@ -74,7 +76,7 @@ class Wanted:
 
     def digests(self) -> RunningDigests:
         """Return the digests of no bytes yet."""
-        return RunningDigests(self.size, self.sha256, self.git_sha1)
+        return RunningDigests(self.size, self.sha256, self.git_sha1, self.md5)
 
 
 def receive(

@@ -43,6 +43,7 @@ def environment_entry(
     fresh: dict[str, list[int | str]] = {}
     packages = [_package(artifact, store, known, fresh) for artifact in environment.artifacts]
     known.update(fresh)
+    md5_only = [store.tree_path(artifact.url) for artifact in environment.artifacts if artifact.md5]
     stack = environment.stack
     return manifests.Environment(
         name=environment.name,
@@ -54,6 +55,7 @@ def environment_entry(
         torch=stack.torch,
         imports=tuple(imports),
         glibc=stack.glibc,
+        md5_only=tuple(sorted(md5_only)) or msgspec.UNSET,
         packages=tuple(sorted(packages, key=lambda one: (one.kind, one.name, one.path))),
     )
 
@@ -65,7 +67,7 @@ def store_members(environments: Iterable[EnvironmentLock], store: Store) -> list
     """
     artifacts = {artifact.url: artifact for one in environments for artifact in one.artifacts}
     members = (
-        _member(_held(artifact, store), store.tree_path(artifact.url), artifact.sha256)
+        _member(_held(artifact, store), store.tree_path(artifact.url), store.sha256(artifact))
         for artifact in artifacts.values()
     )
     return sorted(members, key=lambda member: member.path)
@@ -84,13 +86,14 @@ def _package(
     artifact: Artifact, store: Store, known: Table, fresh: dict[str, list[int | str]]
 ) -> manifests.Package:
     path = _held(artifact, store)
-    row = known.get(artifact.sha256) if artifact.sha256 else None
+    sha256 = store.sha256(artifact)
+    row = known.get(sha256) if sha256 else None
     if isinstance(row, list) and len(row) == 2:
         size, inodes = int(row[0]), int(row[1])
     else:
         size, inodes = installed_size(path)
-        if artifact.sha256:
-            fresh[artifact.sha256] = [size, inodes]
+        if sha256:
+            fresh[sha256] = [size, inodes]
     return manifests.Package(
         kind=artifact.kind,
         name=artifact.name,
@@ -98,7 +101,7 @@ def _package(
         build=artifact.build,
         path=store.tree_path(artifact.url),
         size=path.stat().st_size,
-        sha256=artifact.sha256 or "",
+        sha256=sha256 or "",
         installed_bytes=size,
         inodes=inodes,
     )

@@ -110,7 +110,8 @@ class _Fetching:
         order = sorted(missing, key=lambda artifact: -self._sizes.get(artifact.url, 0))
         addresses = network.configuration.candidates
         self._wanted = {
-            one: Wanted(store.path(one.url), addresses(one.url), one.sha256, one.size) for one in order
+            one: Wanted(store.path(one.url), addresses(one.url), one.sha256, one.size, md5=one.md5)
+            for one in order
         }
         self.received = 0
 
@@ -130,20 +131,20 @@ class _Fetching:
         whole = all(artifact.url in self._sizes for artifact in self._wanted)
         total = sum(self._sizes.get(artifact.url, 0) for artifact in self._wanted) if whole else None
         failed: dict[Artifact, BundlerError] = {}
-        done: list[Artifact] = []
+        done: dict[Artifact, str] = {}
         if before:
             of = f" of {size_text(total)}" if total else ""
             reporter.say(f"going on: {size_text(before)}{of} came in an earlier run")
         with reporter.phase("fetch", total, done=before) as meter:
             self._meter = meter
             try:
-                for artifact, problem in each(
+                for artifact, outcome in each(
                     self._one, self._wanted, threads=jobs, on_stop=self._network.interrupt
                 ):
-                    if problem is None:
-                        done.append(artifact)
+                    if isinstance(outcome, str):
+                        done[artifact] = outcome
                     else:
-                        failed[artifact] = problem
+                        failed[artifact] = problem = outcome
                         meter.say(masked(f"{artifact.label}: {problem.what}"))
                         # Hosts that failed so often, after all retries, would fail the rest too.
                         if sum(isinstance(one, UnreachableError) for one in failed.values()) >= HOPELESS:
@@ -153,10 +154,11 @@ class _Fetching:
         if failed:
             raise _all_failures(failed)
 
-    def _one(self, artifact: Artifact, stop: threading.Event) -> tuple[Artifact, BundlerError | None]:
+    def _one(self, artifact: Artifact, stop: threading.Event) -> tuple[Artifact, str | BundlerError]:
+        """Bring one artifact; return its sha256, or why it couldn't be had."""
         wanted = self._wanted[artifact]
         try:
-            receive(
+            sha256 = receive(
                 wanted,
                 [Origin(self._network, url) for url in wanted.urls],
                 self._advance,
@@ -170,7 +172,7 @@ class _Fetching:
             return artifact, problem
         except Stopped as problem:
             return artifact, FetchError(f"interrupted: {problem}")
-        return artifact, None
+        return artifact, sha256
 
     def _advance(self, amount: int) -> None:
         self.received += amount

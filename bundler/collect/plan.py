@@ -39,6 +39,8 @@ class PlannedArtifact(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     url: str
     sha256: str | None
+    md5: str | None = None
+    """Where the lock fixes it by that alone."""
     size: int | None
     """Bytes; ``None`` where neither the lock nor the host says."""
     present: bool
@@ -204,6 +206,7 @@ def _environment(
                 version=artifact.version,
                 url=artifact.url,
                 sha256=artifact.sha256,
+                md5=artifact.md5,
                 size=sizes.get(artifact.url),
                 present=artifact.url not in missing,
             )
@@ -249,7 +252,8 @@ def _unpacked(artifacts: Iterable[Artifact], sizes: Mapping[str, int], store: St
     known = store.table("installed")
     least = most = 0.0
     for artifact in artifacts:
-        row = known.get(artifact.sha256) if artifact.sha256 else None
+        sha256 = store.sha256(artifact)
+        row = known.get(sha256) if sha256 else None
         if isinstance(row, list) and row and isinstance(row[0], int):
             least, most = least + row[0], most + row[0]
         else:

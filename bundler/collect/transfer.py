@@ -240,11 +240,15 @@ class Transfer:
 class RunningDigests:
     """The digests that a publisher may have given of a file, computed while it passes."""
 
-    def __init__(self, size: int | None, sha256: str | None, git_sha1: str | None = None) -> None:
-        """Begin a file of so many bytes, with the publisher's sha256 or git blob id, hex."""
+    def __init__(
+        self, size: int | None, sha256: str | None, git_sha1: str | None = None, md5: str | None = None
+    ) -> None:
+        """Begin a file of so many bytes, with the publisher's sha256, git blob id or md5, hex."""
         self._size, self._promised, self._blob = size, sha256, git_sha1
         self._sha256 = hashlib.sha256()
         self._git = hashlib.sha1(b"blob %d\0" % (size or 0), usedforsecurity=False) if git_sha1 else None
+        self._expected_md5 = md5
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self.size = 0
         """Bytes that passed."""
 
@@ -252,8 +256,9 @@ class RunningDigests:
         """Add bytes."""
         self._sha256.update(data)
         self.size += len(data)
-        if self._git is not None:
-            self._git.update(data)
+        for digest in (self._git, self._md5):
+            if digest is not None:
+                digest.update(data)
 
     @property
     def sha256(self) -> str:
@@ -267,6 +272,8 @@ class RunningDigests:
             name, expected, got = "sha256", self._promised, self.sha256
         elif self._git is not None and self._git.hexdigest() != self._blob:
             name, expected, got = "git blob", str(self._blob), self._git.hexdigest()
+        elif self._md5 is not None and self._md5.hexdigest() != self._expected_md5:
+            name, expected, got = "md5", str(self._expected_md5), self._md5.hexdigest()
         elif self._size is not None and self.size != self._size:
             name, expected, got = "sha256", "unknown", self.sha256
         else:

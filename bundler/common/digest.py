@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bundler.common.durable import open_plain
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 BLOCK = 4 << 20
@@ -27,12 +27,23 @@ def sha256_of(
     :param stop: ends the work early, with a digest of what was read, once it is set.
     :raises OSError: it can't be read, or isn't a plain file.
     """
-    digest = hashlib.sha256()
+    return digests_of(source, ("sha256",), advance, stop)["sha256"]
+
+
+def digests_of(
+    source: Path | int,
+    kinds: Sequence[Literal["sha256", "md5"]],
+    advance: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> dict[str, str]:
+    """Return several digests of a file by their kinds, hex, from one reading; as :func:`sha256_of`."""
+    running = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
     for block in read_blocks(source, stop):
-        digest.update(block)
+        for digest in running.values():
+            digest.update(block)
         if advance is not None:
             advance(len(block))
-    return digest.hexdigest()
+    return {kind: digest.hexdigest() for kind, digest in running.items()}
 
 
 def read_blocks(source: Path | int, stop: threading.Event | None = None) -> Iterator[memoryview]:

@@ -30,7 +30,7 @@ class CondaTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def install(task: CondaTask) -> int:
-    """Install the packages; rattler checks the sha256 of each as it is unpacked.
+    """Install the packages; rattler checks the digest of each as it is unpacked.
 
     :returns: how many packages there are.
     """

@@ -1,7 +1,7 @@
 """Conda packages of a channel in a folder: put into the package cache, as no mirror stands for a folder.
 
 pixi and rattler read a ``file://`` address past every mirror, from a folder that the target doesn't have.
-What their cache holds with the locked sha256 they don't ask for at all.
+What their cache holds with the locked digest they don't ask for at all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.common.digest import sha256_of
 from bundler.errors import InstallError
 from bundler.store import REFILL
 
@@ -26,7 +27,7 @@ REVISION = 1
 
 
 def seed(artifacts: Iterable[Artifact], store: Store, cache: Path) -> int:
-    """Unpack the packages of folders into a package cache, each after its sha256 was checked.
+    """Unpack the packages of folders into a package cache, each after its digest was checked.
 
     :param cache: rattler's ``pkgs``.
     :returns: how many packages are of a folder.
@@ -34,14 +35,16 @@ def seed(artifacts: Iterable[Artifact], store: Store, cache: Path) -> int:
     """
     wanted = [one for one in artifacts if one.is_in_folder]
     for artifact in wanted:
-        if artifact.sha256 is None or not store.verify(artifact):
+        path = store.path(artifact.url)
+        if artifact.pinned is None or not store.verify(artifact):
             raise InstallError(
                 "artifacts of the store are not what the lock promises",
                 findings=[f"{artifact.label}: {store.relative(artifact.url)}"],
                 where=store.root,
                 hint=REFILL,
             )
-        _unpack(store.path(artifact.url), cache, _key(artifact), bytes.fromhex(artifact.sha256))
+        sha256 = artifact.sha256 or sha256_of(path)
+        _unpack(path, cache, _key(artifact), bytes.fromhex(sha256))
     return len(wanted)
 
 

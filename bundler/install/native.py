@@ -166,7 +166,7 @@ def is_finished(root: Path, environment: EnvironmentLock) -> bool:
 
 def _mark_text(root: Path, environment: EnvironmentLock) -> str:
     """Return what tells an environment from one of other artifacts or of another place."""
-    pinned = sorted(f"{one.url} {one.sha256}" for one in environment.artifacts)
+    pinned = sorted(f"{one.url} {one.pinned}" for one in environment.artifacts)
     digest = hashlib.sha256("\n".join(pinned).encode()).hexdigest()
     return f"native {digest} {prefix_of(root, environment.name)}\n"
 

@@ -55,7 +55,7 @@ class RehearsalMemory:
             name = choose_installer(installer).name
         except InstallError:
             return cls(store, "")  # the rehearsal itself says why
-        if any(one.sha256 is None for one in artifacts):
+        if any(one.pinned is None for one in artifacts):
             return cls(store, "")
         facts = {
             "bundler": __version__,

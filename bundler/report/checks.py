@@ -87,6 +87,13 @@ def _publishers(inventory: Inventory) -> Check:
     if inventory.unhashed:
         shown = ", ".join(inventory.unhashed)
         return Check("publishers' hashes", "partly", f"the lock names none for {shown}: allowed when packed")
+    if inventory.md5_only:
+        shown = ", ".join(inventory.md5_only)
+        return Check(
+            "publishers' hashes",
+            "partly",
+            f"the lock names an md5 alone for {shown}: compared with it when fetched",
+        )
     return Check(
         "publishers' hashes", "yes", "pack compares each file with what the lock or the hub promises"
     )

@@ -19,7 +19,7 @@ from bundler.workspace import LOCK
 if TYPE_CHECKING:
     from bundler.archive.bundle import Bundle
     from bundler.common.progress import Reporter
-    from bundler.manifest import Entry, Model, Package
+    from bundler.manifest import Entry, Manifest, Model, Package
 
 Fault = Literal["missing", "damaged", "unreadable"]
 
@@ -79,7 +79,9 @@ class Inventory:
     unread: tuple[str, ...] = ()
     """What couldn't be read because its volume isn't here."""
     unhashed: tuple[str, ...] = ()
-    """Wheels for which the lock names no sha256, which were allowed by hand."""
+    """Packages for which the lock names no digest, which were allowed by hand."""
+    md5_only: tuple[str, ...] = ()
+    """Packages that the lock fixes by an md5 alone."""
 
     @property
     def digest(self) -> str:
@@ -122,7 +124,17 @@ def take_inventory(bundle: Bundle, reporter: Reporter = SILENT) -> Inventory:
         problems=beside.problems,
         unread=(*(one.problem for one in packages if one.fault == "missing"), *beside.unread),
         unhashed=tuple(one.name for one in packages if file_name(one.url) in beside.unhashed),
+        md5_only=tuple(sorted(_md5_only(manifest))),
     )
+
+
+def _md5_only(manifest: Manifest) -> set[str]:
+    return {
+        row.name
+        for environment in manifest.environments
+        for row in environment.packages
+        if row.path in (environment.md5_only or ())
+    }
 
 
 def _by_name(package: PackageItem) -> tuple[str, str]:

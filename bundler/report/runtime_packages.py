@@ -100,14 +100,16 @@ def _named(texts: Mapping[str, bytes]) -> Iterator[tuple[tuple[str, str], bytes]
 
 
 def unhashed_files(lock: bytes) -> frozenset[str]:
-    """Return the names of the wheels' files for which a ``pixi.lock`` names no sha256.
+    """Return the names of the packages' files for which a ``pixi.lock`` names no digest.
 
     :raises DamagedError: it is none.
     """
     try:
         rows = _load(lock).get("packages", ())
         return frozenset(
-            file_name(str(row["pypi"])) for row in rows if "pypi" in row and not row.get("sha256")
+            file_name(str(row.get("pypi") or row.get("conda")))
+            for row in rows
+            if not row.get("sha256") and ("pypi" in row or ("conda" in row and not row.get("md5")))
         )
     except (*UNREADABLE, yaml.YAMLError) as problem:
         raise DamagedError(f"pixi.lock can't be read: {problem}") from problem

@@ -78,7 +78,7 @@ class _Plan:
     def key(self) -> str:
         """Return a digest of all inputs and of the tools that shape the bytes."""
         parts = [RECIPE, metadata.version("conda-pack"), zlib.ZLIB_RUNTIME_VERSION, sha256_of(self.wheel)]
-        parts += sorted(artifact.sha256 or artifact.url for artifact in self.environment.artifacts)
+        parts += sorted(artifact.pinned or artifact.url for artifact in self.environment.artifacts)
         parts += [sha256_of(self.pixi)] if self.pixi else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

@@ -141,7 +141,9 @@ def test_killed_at_any_moment_it_is_one_of_the_two(
     chance = random.Random(seed)
     bundles = [newer, packed]
     killed = {"unpack": 0, "rollback": 0}
-    for number in range(KILLS):
+    number = 0
+    while sum(killed.values()) < KILLS:
+        number += 1
         # A rollback needs two generations; to ask for one where there is one alone is refused, and no harm.
         words, longest = (
             (("rollback", "-C", str(home)), 0.8)
@@ -164,7 +166,7 @@ def test_killed_at_any_moment_it_is_one_of_the_two(
         assert run_bundler("verify", "--deep", home).returncode == 0, f"seed {seed}, kill {number}"
         assert {one.name for one in found.receipt.environments} == {"default"}, f"seed {seed}, kill {number}"
         assert imports(home).startswith(f"{found.root}/.pixi/")
-    print(f"seed {seed}: killed {killed}, of {KILLS}")
+    print(f"seed {seed}: killed {killed}, {number} were started")
 
 
 def test_a_delta_makes_what_the_whole_makes(

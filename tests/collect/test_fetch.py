@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +114,8 @@ def test_deep_finds_damage_that_left_no_trace(server: FileServer, tmp_path: Path
     fetch(artifacts, store, patience=QUICK)
     path = store.path(artifacts[0].url)
     path.write_bytes(b"\0" * path.stat().st_size)
-    store.record(artifacts)  # as if the disk had lost the bytes under an unchanged file
+    # As if the disk had lost the bytes under an unchanged file.
+    store.record({one: str(one.sha256) for one in artifacts})
     assert fetch(artifacts, store, patience=QUICK).files == 0
     assert fetch(artifacts, store, deep=True, patience=QUICK).files == 1
     assert store.verify(artifacts[0])
@@ -138,6 +141,25 @@ def test_wrong_bytes_from_a_host(server: FileServer, tmp_path: Path) -> None:
         fetch(artifacts, store, patience=QUICK)
     assert caught.value.exit_code == 5
     assert not store.path(artifacts[1].url).exists() and not partials(store)
+
+
+def only_md5(artifact: Artifact, data: bytes) -> Artifact:
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return replace(artifact, kind="conda", sha256=None, md5=digest)
+
+
+def test_a_package_with_an_md5_alone_is_checked_by_it_and_its_sha256_recorded(
+    server: FileServer, tmp_path: Path
+) -> None:
+    artifacts = [only_md5(one, (server.folder / f"{one.name}.whl").read_bytes()) for one in make(server, 3)]
+    server.always("/p1.whl", Wrong())
+    store = Store(tmp_path / "store")
+    with pytest.raises(DamagedError, match=r"p1\.whl") as caught:
+        fetch(artifacts, store, patience=QUICK)
+    assert any(f"expected md5 {artifacts[1].md5}" in finding for finding in caught.value.findings)
+    assert not store.path(artifacts[1].url).exists() and not partials(store)
+    for one in (artifacts[0], artifacts[2]):
+        assert store.sha256(one) == sha(store.path(one.url).read_bytes())
 
 
 def test_without_a_network_it_ends_soon(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import hashlib
 import io
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from bundler.archive.member import FileSource
@@ -41,15 +43,19 @@ def test_a_wheel(tmp_path: Path) -> None:
     assert installed_size(WHEEL) == real_size(tmp_path / "unpacked")
 
 
-def test_an_old_conda_package(tmp_path: Path) -> None:
+def conda_package() -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         for name, size in (("info/index.json", 10), ("lib/a/b.so", 1000), ("bin/x", 5)):
             member = tarfile.TarInfo(name)
             member.size = size
             archive.addfile(member, io.BytesIO(b"x" * size))
+    return bz2.compress(data.getvalue())
+
+
+def test_an_old_conda_package(tmp_path: Path) -> None:
     path = tmp_path / "a-1-0.tar.bz2"
-    path.write_bytes(bz2.compress(data.getvalue()))
+    path.write_bytes(conda_package())
     assert installed_size(path) == (1015, 3 + 4)
 
 
@@ -72,6 +78,32 @@ def test_the_row_of_a_wheel(tmp_path: Path) -> None:
     path = f".pkg-cache/mirror/h.example.invalid/{WHEEL.name}"
     assert (row.size, row.path, row.sha256) == (WHEEL.stat().st_size, path, digest)
     assert row.installed_bytes > row.size and row.inodes > 10
+
+
+def test_packages_of_an_md5_alone_are_named_and_carry_their_sha256(tmp_path: Path) -> None:
+    data = conda_package()
+    fixed = hashlib.sha256(data).hexdigest()
+    known = Artifact("conda", "b", "1", "https://h.example.invalid/b-1-0.tar.bz2", fixed, len(data))
+    loose = replace(
+        known,
+        name="a",
+        url="https://h.example.invalid/a-1-0.tar.bz2",
+        sha256=None,
+        md5=hashlib.md5(data, usedforsecurity=False).hexdigest(),
+    )
+    store = Store(tmp_path)
+    for one in (known, loose):
+        store.path(one.url).parent.mkdir(parents=True, exist_ok=True)
+        store.path(one.url).write_bytes(data)
+    assert not store.missing([known, loose])
+    environment = EnvironmentLock("e", (), "linux-64", (loose, known))
+    entry = environment_entry(environment, store)
+    assert entry.md5_only == (".pkg-cache/mirror/h.example.invalid/a-1-0.tar.bz2",)
+    assert [row.sha256 for row in entry.packages] == [fixed, fixed]
+    assert [member.sha256 for member in store_members([environment], store)] == [fixed, fixed]
+    assert msgspec.json.decode(msgspec.json.encode(entry), type=type(entry)) == entry
+    others = environment_entry(EnvironmentLock("e", (), "linux-64", (known,)), store)
+    assert b"md5" not in msgspec.json.encode(others)
 
 
 def test_a_real_channel_fetched_and_described(workspace_copy: MadeWorkspace, tmp_path: Path) -> None:

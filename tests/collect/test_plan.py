@@ -162,6 +162,18 @@ def test_a_plan_is_one_screen_of_80_columns(tmp_path: Path) -> None:
     assert len(plan_text(plan, every=True).splitlines()) > 222
 
 
+def test_packages_that_an_md5_alone_fixes_are_told(server: FileServer, tmp_path: Path) -> None:
+    from bundler.cli.plan_text import plan_text
+
+    old = Artifact("conda", "old", "1", f"{server.url}old-1-0.conda", None, 10, md5="0" * 32)
+    environment = small(server)
+    assert "an md5 alone" not in plan_text(make_plan([environment], Store(tmp_path)))
+    environment = EnvironmentLock("e", (), "linux-64", (*environment.artifacts, old))
+    told = plan_text(make_plan([environment], Store(tmp_path)), every=True)
+    assert "of these the lock fixes 1 by an md5 alone" in told
+    assert f"md5 {'0' * 32}" in told
+
+
 def test_without_an_earlier_fetch_the_time_is_unknown(server: FileServer, tmp_path: Path) -> None:
     plan = make_plan([small(server)], Store(tmp_path))
     assert plan.rate is None and plan.seconds is None

@@ -14,6 +14,7 @@ from bundler.install.native import NativeInstaller
 from bundler.install.pixi import PixiInstaller, find_pixi
 from bundler.install.sanity import Imports, check_imports
 from bundler.workspace import Workspace
+from tests.install.conftest import leave_md5_alone
 from tests.support.workspace import CHANNEL
 
 if TYPE_CHECKING:
@@ -59,6 +60,24 @@ def check(stage: Stage) -> None:
 def test_native_installs_a_channel_in_a_folder(folder_stage: Stage) -> None:
     environments = folder_stage.environments("default")
     NativeInstaller.find().install(folder_stage.root, environments, folder_stage.store, SILENT)
+    check(folder_stage)
+
+
+def test_native_installs_a_folders_packages_by_their_md5(folder_stage: Stage) -> None:
+    leave_md5_alone(folder_stage)
+    environments = folder_stage.environments("default")
+    NativeInstaller.find().install(folder_stage.root, environments, folder_stage.store, SILENT)
+    check(folder_stage)
+
+
+@pytest.mark.pixi
+def test_pixi_installs_a_folders_packages_by_their_md5(
+    folder_stage: Stage, pixi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUNDLER_PIXI", str(pixi))
+    leave_md5_alone(folder_stage)
+    environments = folder_stage.environments("default")
+    PixiInstaller(find_pixi()).install(folder_stage.root, environments, folder_stage.store, SILENT)
     check(folder_stage)
 
 

@@ -17,7 +17,7 @@ from bundler.install.installer import Caches, one_at_a_time
 from bundler.install.native import MARK, NativeInstaller, is_finished
 from bundler.install.pixi import PixiInstaller, find_pixi
 from bundler.install.sanity import Imports, check_imports
-from tests.install.conftest import Stage, stand_in
+from tests.install.conftest import Stage, leave_md5_alone, stand_in
 from tests.install.test_pixi import HOSTILE
 
 if TYPE_CHECKING:
@@ -68,6 +68,19 @@ def test_what_it_makes_runs_and_says_what_pixi_would(stage: Stage, monkeypatch: 
     # The cache's own copies keep uv's word: nothing was changed through a hard link.
     cached = list((stage.root / ".bundler/cache/pixi/uv-cache").rglob("INSTALLER"))
     assert {path.read_text() for path in cached} <= {"uv"}
+
+
+def test_packages_that_an_md5_alone_fixes_are_installed_and_checked_by_it(stage: Stage) -> None:
+    leave_md5_alone(stage)
+    path = stage.artifact("demo-notes")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(InstallError, match="demo-notes"):
+        install(stage, "default")
+    path.write_bytes(data)
+    install(stage, "default")
+    assert check_imports(prefix(stage), Imports(wanted=("click",)))
+    assert is_finished(stage.root, stage.environments("default")[0])
 
 
 def test_a_configuration_of_uvs_above_the_installation_is_not_read(stage: Stage) -> None:

@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import pytest
 import zstandard
 
@@ -88,6 +89,7 @@ def make_bundle(
     disks: int = 1,
     volume_size: int = 60_000,
     lock: bytes | None = None,
+    md5_only: tuple[str, ...] = (),
 ) -> list[Path]:
     """Write a bundle of an environment and perhaps a model; return its folders."""
     tree = folder / f"{name}-tree"
@@ -100,7 +102,9 @@ def make_bundle(
     if model is not None:
         (tree / model.path).mkdir(parents=True)
         (tree / model.path / "model.safetensors").write_bytes(weights)
-    environment = Environment(name="default", packages=tuple(one.row() for one in packages))
+    environment = Environment(
+        name="default", packages=tuple(one.row() for one in packages), md5_only=md5_only or msgspec.UNSET
+    )
     head = Manifest(
         name=name,
         writer=current_writer(),

@@ -12,7 +12,7 @@ from bundler.archive.bundle import Bundle
 from bundler.report.checks import checks_of
 from bundler.report.inventory import take_inventory
 from tests.archive.make import content, flip
-from tests.report.make import Made, make_bundle, wheel
+from tests.report.make import Made, conda, make_bundle, wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +122,31 @@ def test_a_wheel_without_a_publisher_s_hash_is_told(tmp_path: Path) -> None:
         inventory = take_inventory(opened)
         (check,) = [one for one in checks_of(inventory, None) if one.name == "publishers' hashes"]
     assert (check.state, check.text) == ("partly", "the lock names none for loose: allowed when packed")
+
+
+def test_a_conda_package_without_any_hash_is_told(tmp_path: Path) -> None:
+    packages = [conda("known", "1", {}, {}), conda("loose", "1", {}, {})]
+    lock = "version: 6\npackages:\n" + "".join(
+        f"- conda: https://conda.example:8443/forge/linux-64/{one.path.rpartition('/')[2]}\n{extra}"
+        for one, extra in zip(packages, ("  md5: " + "0" * 32 + "\n", ""), strict=True)
+    )
+    (folder,) = make_bundle(tmp_path, packages, lock=lock.encode(), md5_only=(packages[0].path,))
+    with Bundle.open([folder]) as opened:
+        inventory = take_inventory(opened)
+    assert (inventory.unhashed, inventory.md5_only) == (("loose",), ("known",))
+
+
+def test_a_package_that_an_md5_alone_fixes_is_told(tmp_path: Path) -> None:
+    old = conda("old", "1", {}, {})
+    (folder,) = make_bundle(tmp_path, [old], md5_only=(old.path,))
+    with Bundle.open([folder]) as opened:
+        (check,) = [
+            one for one in checks_of(take_inventory(opened), None) if one.name == "publishers' hashes"
+        ]
+    assert (check.state, check.text) == (
+        "partly",
+        "the lock names an md5 alone for old: compared with it when fetched",
+    )
 
 
 def test_a_runtime_of_other_bytes_isn_t_opened(packed: Path, tmp_path: Path) -> None:
