@@ -66,11 +66,6 @@ def _away_from_installations(context: click.Context, _: click.Parameter, workspa
     )
 
 
-def json_option(command: Command) -> Command:
-    """``--json``: for programs."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
-
-
 def threads_option(command: Command) -> Command:
     """``--threads``: how many threads compress or check."""
     return click.option(
@@ -78,6 +73,15 @@ def threads_option(command: Command) -> Command:
         type=click.IntRange(1, 16),
         help="Threads that compress, hash and write; memory stays under 400 MB and 32 MB for each.  "
         "[default: one for each core, at most 16]",
+    )(command)
+
+
+def restart_option(command: Command) -> Command:
+    """``--restart``: of the units that ``bundler systemd`` wrote."""
+    return click.option(
+        "--restart",
+        is_flag=True,
+        help="Restart systemd's units that serve from another generation, and wait until they are ready.",
     )(command)
 
 

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bundler import generations
+from bundler.archive.bundle import is_bundle
 from bundler.common import durable
-from bundler.errors import BundlerError, DestinationError, UnknownNameError
+from bundler.common.durable import holds_file
+from bundler.errors import BundlerError, DestinationError, InputError, UnknownNameError
 from bundler.generations import SHARED
-from bundler.installation import WEIGHTS, Installation, counts, environment_path, write_receipt
+from bundler.installation import (
+    RECEIPT,
+    STATE,
+    WEIGHTS,
+    Installation,
+    counts,
+    environment_path,
+    write_receipt,
+)
 from bundler.serve.environment_checks import user_folder
 from bundler.serve.server_record import run_folder, servers
+from bundler.store import NAME as STORE
 from bundler.store import Store
+from bundler.work.running import UNITS, units_of
 from bundler.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from bundler.common.progress import Reporter
-
-UNITS = Path("/etc/systemd/system")
 
 
 @dataclass(frozen=True)
@@ -152,10 +162,12 @@ class Leaving:
 
 
 def what_leaves(home: Path, units: Path = UNITS) -> Leaving:
-    """Say what belongs to an installation.
+    """Say what belongs to an installation, also to what an interrupted unpack or uninstall left of one.
 
+    :raises InputError: there is none.
     :raises DestinationError: a server of it runs.
     """
+    _refuse_others(home)
     for one in servers(run_folder(home)):
         if one.running:
             raise DestinationError(
@@ -163,24 +175,29 @@ def what_leaves(home: Path, units: Path = UNITS) -> Leaving:
                 where=home,
                 hint="end it first: bundler stop --all",
             )
-    ours = {*SHARED, ".pixi", WEIGHTS}
-    for number in generations.read(home).whole:
+    ours = {*SHARED, ".pixi", WEIGHTS, STORE}
+    for number in generations.read(home).whole if holds_file(home, RECEIPT) else ():
         entries = Installation(generations.root_of(home, number), follow=False).entries
         ours |= {path.partition("/")[0] for path in entries}
     cache = user_folder(home, "cache")
     return Leaving(
         home=home,
-        units=tuple(path for path in sorted(units.glob("bundler-*.service")) if _names(path, home)),
+        units=tuple(units_of(home, units)),
         caches=(cache.parent,) if cache.parent.is_dir() else (),
         strangers=tuple(sorted(child.name for child in home.iterdir() if child.name not in ours)),
     )
 
 
-def _names(unit: Path, home: Path) -> bool:
-    try:
-        return f"{home}/bin/bundler" in unit.read_text(errors="replace")
-    except OSError:
-        return False
+def _refuse_others(home: Path) -> None:
+    """Refuse a folder that never was an installation."""
+    if (home / STATE).is_dir():
+        return
+    what = "a bundle" if is_bundle(home) else "no installation of bundler's"
+    raise InputError(
+        f"this is {what}: there is nothing to uninstall, and nothing was removed",
+        where=home,
+        hint="name the folder that bundler unpack was given as DEST",
+    )
 
 
 def uninstall(leaving: Leaving, reporter: Reporter) -> None:

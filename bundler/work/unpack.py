@@ -42,6 +42,8 @@ class UnpackOptions:
     """An installation or a bundle whose files are taken over where they are the bundle's."""
     keep: int = 1
     """Older generations that stay after an update."""
+    restart: bool = False
+    """Whether systemd's units are restarted that serve from an older generation."""
     reporter: Reporter
 
 
@@ -52,8 +54,11 @@ def check(bundle: Bundle, place: Place, options: UnpackOptions) -> None:
     """
     from bundler.archive import survey
     from bundler.archive.volume_check import check_volumes
+    from bundler.work.running import require_systemd
     from bundler.work.update import check_base
 
+    if options.restart:
+        require_systemd()
     # What is wrong with bundle and place comes first: the preflight tries the destination by writing to it.
     survey.check_place(bundle, place.root)
     check_base(bundle, place)
@@ -125,7 +130,7 @@ def _install(
         installation = install_environments(installation, names, options.installer, options.reporter)
     if options.prune_store:
         installation = remove_store(installation, options.reporter)
-    update.finish(place, bundle, options.keep, options.reporter)
+    update.finish(place, bundle, options.keep, options.reporter, restarts=options.restart)
     return installation
 
 

@@ -24,12 +24,12 @@ from bundler.generations import FIRST, Generations, Step, root_of
 from bundler.installation import JOURNAL, RECEIPT, Installation, now
 from bundler.serve.server_record import run_folder, servers
 from bundler.work.carry import differs
+from bundler.work.running import restart, runs_from, say_servers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.common.progress import Reporter
-    from bundler.serve.server_record import ServerState
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,12 @@ def begin(place: Place, reporter: Reporter) -> None:
     place.root.mkdir(parents=True, exist_ok=True)
 
 
-def finish(place: Place, bundle: Bundle, keep: int, reporter: Reporter) -> None:
+def finish(place: Place, bundle: Bundle, keep: int, reporter: Reporter, *, restarts: bool = False) -> None:
     """Let the new generation count, and remove those older ones that aren't to be kept.
 
     :param keep: how many older generations stay.
+    :param restarts: whether systemd's units are restarted that serve from another.
+    :raises ServeError: one didn't come up.
     """
     if place.old is None:
         return
@@ -141,16 +143,20 @@ def finish(place: Place, bundle: Bundle, keep: int, reporter: Reporter) -> None:
     step = Step(number=number, what="update", when=now(), bundle=bundle.name, signed=signed)
     _switch(place.home, before, number, step)
     reporter.say(f"generation {number} counts now; bundler rollback brings {before.current} back")
+    if restarts:
+        restart(place.home, number, reporter)
     say_servers(place.home, number, reporter)
     prune(place.home, keep, reporter)
 
 
-def roll_back(home: Path, to: int | None, reporter: Reporter) -> int:
+def roll_back(home: Path, to: int | None, reporter: Reporter, *, restarts: bool = False) -> int:
     """Let an older generation count again.
 
     :param to: its number; ``None``: the one that counted before.
+    :param restarts: whether systemd's units are restarted that serve from another.
     :returns: the number that counts now.
     :raises UnknownNameError: there is no such generation.
+    :raises ServeError: a unit didn't come up.
     """
     known = generations.read(home)
     earlier = [one.number for one in known.steps if one.number in known.whole]
@@ -166,6 +172,8 @@ def roll_back(home: Path, to: int | None, reporter: Reporter) -> int:
             hint="bundler history lists them",
         )
     _switch(home, known, to, Step(number=to, what="rollback", when=now()))
+    if restarts:
+        restart(home, to, reporter)
     say_servers(home, to, reporter)
     return to
 
@@ -184,7 +192,7 @@ def prune(home: Path, keep: int, reporter: Reporter) -> None:
     older = [number for number in known.whole if number != known.current]
     for number in older[: max(0, len(older) - keep)]:
         if running := [
-            one for one in servers(run_folder(home)) if one.running and _runs_from(one, home, number)
+            one for one in servers(run_folder(home)) if one.running and runs_from(one, home, number)
         ]:
             reporter.say(
                 f"generation {number} stays: the server of {running[0].model} on port {running[0].port} "
@@ -206,22 +214,3 @@ def _remove(home: Path, number: int) -> None:
             where=problem.filename or root_of(home, number),
             hint="end what runs from it; the same command goes on",
         ) from problem
-
-
-def say_servers(home: Path, number: int, reporter: Reporter) -> None:
-    """Say which servers run on from another generation than the one that counts now."""
-    for one in servers(run_folder(home)):
-        if one.running and not _runs_from(one, home, number):
-            reporter.say(
-                f"the server of {one.model} on port {one.port} (pid {one.pid}) runs on as it was started; "
-                f"to change it: bundler stop --port {one.port}, then bundler serve"
-            )
-
-
-def _runs_from(state: ServerState, home: Path, number: int) -> bool:
-    """Say whether a server uses a generation's files."""
-    below = f"{home / generations.GENERATIONS}/"
-    own = [word for word in state.argv if word.startswith(f"{home}/") and not word.startswith(below)]
-    if number == FIRST:
-        return bool(own)
-    return any(word.startswith(f"{root_of(home, number)}/") for word in state.argv)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler import generations
+from bundler.archive.bundle import is_bundle
 from bundler.generations import GENERATIONS
 from bundler.installation import CACHE, RECEIPT, STATE, VOLUMES, WEIGHTS
 from bundler.store import NAME as STORE
@@ -30,7 +31,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def usage(root: Path) -> list[Usage]:
-    """Return the parts of an installation, all its generations', or of a workspace, in order."""
+    """Return the parts of an installation, all its generations', of a workspace or of a bundle, in order."""
     seen: set[tuple[int, int]] = set()
     found = []
     for part, path in _parts(root):
@@ -56,6 +57,8 @@ def _parts(root: Path) -> Iterator[tuple[str, Path]]:
         yield from ((f"{word}environment {path.name}", path) for path in _below(top / ".pixi" / "envs"))
         yield from ((f"{word}store, {path.name}", path) for path in _below(top / STORE))
     yield from ((f"bundle {path.name}", path) for path in _below(root / PACKED))
+    if is_bundle(root):
+        yield f"bundle {root.name}", root
     if installed:
         yield "caches", root / CACHE
         yield "volumes for other hosts", root / VOLUMES

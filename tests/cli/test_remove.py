@@ -112,7 +112,9 @@ def test_units_and_caches_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     units = tmp_path / "units"
     units.mkdir()
     (units / "bundler-tiny.service").write_text(f"ExecStart={root}/bin/bundler serve\n")
-    (units / "bundler-other.service").write_text(f"ExecStart={root}2/bin/bundler serve\n")
+    (units / "bundler-other.service").write_text(
+        f"ExecStart={root}2/bin/bundler serve\nExecStart=/srv{root}/bin/bundler serve\n"
+    )
     own = user_folder(root, "run")
     own.mkdir(parents=True)
     leaving = what_leaves(root, units)
@@ -121,3 +123,37 @@ def test_units_and_caches_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     uninstall(leaving, SILENT)
     assert not root.exists() and not own.parent.exists()
     assert [path.name for path in units.iterdir()] == ["bundler-other.service"]
+
+
+@pytest.mark.parametrize("what", ["an empty folder", "a folder of others", "a bundle"])
+def test_what_is_no_installation_is_left_alone(
+    bundler: Bundler, packed: Path, tmp_path: Path, what: str
+) -> None:
+    """It is said what is there; nobody is told to finish an unpack that never was."""
+    place = tmp_path / "place"
+    place.mkdir()
+    if what == "a folder of others":
+        (place / "weights").mkdir()
+        (place / "weights" / "mine.safetensors").write_bytes(b"mine")
+    if what == "a bundle":
+        place = packed
+    before = sorted(place.rglob("*"))
+    done = bundler("uninstall", place, "--yes")
+    assert done.returncode == 3 and "there is nothing to uninstall, and nothing was removed" in done.stderr
+    assert ("this is a bundle" in done.stderr) is (what == "a bundle") and "finish" not in done.stderr
+    assert sorted(place.rglob("*")) == before
+    told = bundler("du", place)
+    if what == "an empty folder":
+        assert told.returncode == 0 and told.stdout == "" and "nothing of bundler's is here" in told.stderr
+    if what == "a bundle":
+        assert f"bundle {packed.name}" in told.stdout
+
+
+def test_what_was_left_half_can_be_uninstalled(bundler: Bundler, installed: Path) -> None:
+    """As an unpack that was interrupted, or an uninstallation, leaves it: without a receipt."""
+    (installed / ".bundler/receipt.json").unlink()
+    (installed / "notes.txt").write_text("mine")
+    done = bundler("uninstall", installed, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert {"notes.txt"} <= {child.name for child in installed.iterdir()}
+    assert not (installed / "weights").exists() and not (installed / ".bundler").exists()

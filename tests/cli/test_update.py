@@ -68,7 +68,9 @@ def test_there_and_back(bundler: Bundler, newer: Path, installed: Path) -> None:
     assert (installed / SHARD).stat().st_mtime_ns == before[SHARD].st_mtime_ns
     assert imports(installed).startswith(f"{second}/.pixi/")
     assert bundler("verify", "--deep", installed).returncode == 0
-    assert json.loads(bundler("inspect", "--json", installed).stdout)[0]["root"] == str(second)
+    assert json.loads(bundler("inspect", "--json", installed).stdout)["installations"][0]["root"] == str(
+        second
+    )
     told = json.loads(bundler("history", "-C", installed, "--json").stdout)
     assert [(one["number"], one["current"]) for one in told["generations"]] == [(1, False), (2, True)]
     assert told["steps"][0]["bundle"] == "newer" and told["steps"][0]["signed"] == "not signed"
@@ -78,7 +80,8 @@ def test_there_and_back(bundler: Bundler, newer: Path, installed: Path) -> None:
     assert Installation(installed).root == installed and imports(installed).startswith(f"{installed}/.pixi/")
     assert bundler("verify", "--deep", installed).returncode == 0
     assert bundler("rollback", "-C", installed, "--to", "7").returncode == 3
-    forth = bundler("rollback", "-C", installed, "--to", "2")
+    forth = bundler("rollback", "-C", installed, "--to", "2", "--json")
+    assert json.loads(forth.stdout)["generation"] == 2
     assert forth.returncode == 0 and Installation(installed).root == second
     shown = bundler("history", "-C", installed).stdout
     assert "* 2: newer" in shown and shown.count("rollback to generation") == 2
@@ -138,7 +141,9 @@ def test_killed_at_any_moment_it_is_one_of_the_two(
     chance = random.Random(seed)
     bundles = [newer, packed]
     killed = {"unpack": 0, "rollback": 0}
-    for number in range(KILLS):
+    number = 0
+    while sum(killed.values()) < KILLS:
+        number += 1
         # A rollback needs two generations; to ask for one where there is one alone is refused, and no harm.
         words, longest = (
             (("rollback", "-C", str(home)), 0.8)
@@ -161,7 +166,7 @@ def test_killed_at_any_moment_it_is_one_of_the_two(
         assert run_bundler("verify", "--deep", home).returncode == 0, f"seed {seed}, kill {number}"
         assert {one.name for one in found.receipt.environments} == {"default"}, f"seed {seed}, kill {number}"
         assert imports(home).startswith(f"{found.root}/.pixi/")
-    print(f"seed {seed}: killed {killed}, of {KILLS}")
+    print(f"seed {seed}: killed {killed}, {number} were started")
 
 
 def test_a_delta_makes_what_the_whole_makes(
