@@ -10,9 +10,6 @@ from bundler.common.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INTERRUPTED = 130
-"""Exit code after SIGINT, as shells count it."""
-
 
 class BundlerError(Exception):
     """What went wrong, where, and how to mend it, in one message."""
@@ -147,10 +144,17 @@ class UntrustedError(BundlerError):
     exit_code = 16
 
 
+class InterruptError(BundlerError):
+    """Interrupted; the same command goes on where it stopped."""
+
+    exit_code = 130
+    """As shells count SIGINT."""
+    label = "interrupted"
+
+
 def exit_codes() -> dict[int, str]:
     """Return each exit code with its meaning, in order, for ``bundler --help``."""
     codes = {0: "done", BundlerError.exit_code: "an error without a code of its own"}
-    codes[INTERRUPTED] = "interrupted; the same command goes on where it stopped"
     pending = BundlerError.__subclasses__()
     while pending:
         kind = pending.pop()

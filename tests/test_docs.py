@@ -15,7 +15,7 @@ from tests.test_architecture import ARROWS
 PROJECT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-    *("docs/ARCHITECTURE.md", "docs/FORMAT.md", "docs/REPORT.md", "docs/SECURITY.md"),
+    *("docs/ARCHITECTURE.md", "docs/FORMAT.md", "docs/JSON.md", "docs/REPORT.md", "docs/SECURITY.md"),
 )
 SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host"}
 """README's word for each group of commands."""

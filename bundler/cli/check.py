@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import click
 
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.output import answer, say
 from bundler.cli.serving import selection_options
-from bundler.common.text import printable
 from bundler.environment_check import CHECK_SECONDS
 from bundler.errors import DoctorError
 from bundler.serve.check import run_check, table
@@ -21,11 +19,10 @@ from bundler.work.serving import Choice, open_choice
 IMPORTS = ("torch", "sglang", "sgl_kernel")
 
 
-@click.command("check")
+@command("check")
 @selection_options
-@json_option
 @click.option("--timeout", type=float, default=CHECK_SECONDS, show_default=True, help="Seconds it may take.")
-def check_command(as_json: bool, timeout: float, allow_launch: tuple[str, ...], **options: Any) -> None:
+def check_command(timeout: float, allow_launch: tuple[str, ...], **options: Any) -> None:
     """Import torch and sglang, compile a kernel and reduce over the GPUs, as the server would."""
     opened = open_choice(Choice(**options, model_optional=True, wishes=Wishes(allow_launch=allow_launch)))
     software = opened.launch.target.software
@@ -33,13 +30,10 @@ def check_command(as_json: bool, timeout: float, allow_launch: tuple[str, ...], 
     if opened.installation and software.environment:
         named = opened.installation.environments[software.environment].imports
     prepare(opened.launch, opened.host)
-    print(f"checking {software.python}", file=sys.stderr)
+    say(f"checking {software.python}")
     imports = tuple(dict.fromkeys([*IMPORTS, *named]))
     results = run_check(software.python, opened.launch.environment(os.environ), imports, timeout=timeout)
-    if as_json:
-        show_json(results)
-    else:
-        click.echo(printable("\n".join(table(results))))
+    answer({"python": software.python, "checks": results}, *table(results))
     failed = [one.name for one in results if not one.passed]
     if failed:
         raise DoctorError(f"the environment failed: {', '.join(failed)}", where=software.python)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.options import json_option, workspace_option
-from bundler.cli.output import show_json
-from bundler.cli.progress import reporter, say
+from bundler.cli.command import command
+from bundler.cli.options import workspace_option
+from bundler.cli.output import answer, say
+from bundler.cli.progress import reporter
 from bundler.common.units import size_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bundler.work.clean import Waste
 
 
-@click.command("clean")
+@command("clean")
 @click.option("--dry-run", is_flag=True, help="Say it, and remove nothing.")
 @click.option(
     "--keep-env",
@@ -29,11 +30,8 @@ if TYPE_CHECKING:
 )
 @click.option("--caches", is_flag=True, help="The installers' caches, too: a rehearsal fills them again.")
 @click.option("--weights", is_flag=True, help="Models, too, that no manifest here names.")
-@json_option
 @workspace_option
-def clean_command(
-    keep: Sequence[str], caches: bool, weights: bool, dry_run: bool, as_json: bool, workspace: Path
-) -> None:
+def clean_command(keep: Sequence[str], caches: bool, weights: bool, dry_run: bool, workspace: Path) -> None:
     """Free what of .pkg-cache no environment of the lock names; say which models no manifest names.
 
     Bundles that were packed, and bundler's own environment, stay.
@@ -42,19 +40,9 @@ def clean_command(
 
     say(f"workspace: {workspace.absolute()}")
     found = clean(workspace, keep, caches=caches, weights=weights, dry_run=dry_run, reporter=reporter())
-    if as_json:
-        rows = [
-            {"what": one.what, "size": one.size, "kept": one.kept, "paths": [str(path) for path in one.paths]}
-            for one in found
-        ]
-        show_json({"dry_run": dry_run, "unused": rows}, one_line=True)
-        return
-    for one in found:
-        click.echo(_line(one))
     freed = sum(one.size for one in found if not one.kept)
-    click.echo(
-        f"{size_text(freed)} {'would be' if dry_run else 'were'} freed" if found else "nothing to free"
-    )
+    last = f"{size_text(freed)} {'would be' if dry_run else 'were'} freed" if found else "nothing to free"
+    answer({"dry_run": dry_run, "freed": freed, "unused": found}, *map(_line, found), last)
 
 
 def _line(one: Waste) -> str:

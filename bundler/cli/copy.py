@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundler.cli.command import command
+from bundler.cli.output import answer, say
 from bundler.cli.trust import trust_options
 from bundler.errors import UsageError
 
@@ -15,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bundler.archive.trust import Trust
+    from bundler.work.copy import Disk
 
 
-@click.command("copy")
+@command("copy")
 @click.argument(
     "places", metavar="BUNDLE… DISK…", nargs=-1, type=click.Path(path_type=Path, file_okay=False, exists=True)
 )
@@ -32,7 +35,7 @@ def copy_command(places: tuple[Path, ...], each: bool, in_turn: bool, again: boo
     The disks are filled in order, in a folder of the bundle's name. Interrupted, the same command goes on.
     """
     from bundler.archive.bundle import Bundle
-    from bundler.cli.progress import reporter, say
+    from bundler.cli.progress import reporter
     from bundler.work.copy import CopyOptions, copy_bundle
 
     folders, disks = _sorted(places)
@@ -40,8 +43,16 @@ def copy_command(places: tuple[Path, ...], each: bool, in_turn: bool, again: boo
     options = CopyOptions(each=each, in_turn=in_turn, again=again, ask=ask, reporter=reporter())
     with Bundle.open(folders, trust) as bundle:
         say(f"copying {bundle.name} from {', '.join(map(str, folders))} to {', '.join(map(str, disks))}")
-        for disk in copy_bundle(bundle, disks, options):
-            say(f"{disk.folder}: {len(disk.volumes)} volumes, read back from the disk", result=True)
+        filled = copy_bundle(bundle, disks, options)
+        answer(
+            {"bundle": bundle.name, "disks": [_record(disk) for disk in filled]},
+            *(f"{disk.folder}: {len(disk.volumes)} volumes, read back from the disk" for disk in filled),
+        )
+
+
+def _record(disk: Disk) -> dict[str, Any]:
+    volumes = [{"name": one.name, "size": one.size, "sha256": one.sha256} for one in disk.volumes]
+    return {"folder": disk.folder, "volumes": volumes}
 
 
 def _sorted(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:

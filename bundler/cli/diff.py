@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.output import answer
 from bundler.common.units import size_text
 
 if TYPE_CHECKING:
@@ -21,24 +21,19 @@ SHOWN_FILES = 20
 """Files of each kind of change that are named; --json names all."""
 
 
-@click.command("diff")
+@command("diff")
 @click.argument("before", metavar="A", type=click.Path(path_type=Path, exists=True))
 @click.argument("after", metavar="B", type=click.Path(path_type=Path, exists=True))
-@json_option
-def diff_command(before: Path, after: Path, as_json: bool) -> None:
+def diff_command(before: Path, after: Path) -> None:
     """Say what differs between A and B, and what a delta from A to B would carry.
 
     Each is a bundle's folder, an installation, or a manifest.json that was carried alone. Only manifests are
     read, so one disk of several is enough.
     """
-    from bundler.common.text import printable
     from bundler.report.differences import compare_contents, contents_of
 
     found = compare_contents(contents_of(before), contents_of(after))
-    if as_json:
-        show_json(found)
-    else:
-        click.echo("\n".join(map(printable, _lines(found))))
+    answer(found, *_lines(found))
 
 
 def _lines(found: Differences) -> Iterator[str]:

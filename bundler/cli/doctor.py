@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.output import MANNER, answer, say, show_facts
 from bundler.cli.progress import reporter
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options
-from bundler.common.text import printable
 from bundler.errors import DoctorError, UnknownNameError, UsageError, WarningsError
 from bundler.host.facts import HostFacts, describe, read_target
 from bundler.host.finding import Finding, good, table, worst
@@ -28,9 +26,8 @@ OWN = frozenset({"port", "GPU memory", "occupied GPUs"})
 """Findings that the installation's own running server would turn bad."""
 
 
-@click.command("doctor")
+@command("doctor")
 @selection_options
-@json_option
 @click.option("--deep", is_flag=True, help="Hash every byte of the weights.")
 @click.option("--describe", "describing", is_flag=True, help="Print this host's facts as JSON, and no more.")
 @click.option(
@@ -51,17 +48,15 @@ def doctor_command(**options: Any) -> None:
     Changes nothing. Exit code 0: all good; 15: warnings; 12: something keeps the server from running.
     """
     if options["describing"]:
-        show_json(describe())
+        facts = describe()
+        # The file that --target reads: with nothing around it, unless that is asked for.
+        answer({"host": facts}) if MANNER.json else show_facts(facts)
         return
     if options["target"] and options["deep"]:
         raise UsageError("--deep reads this host's weights; --target describes another host")
     host = read_target(options["target"]) if options["target"] else None
     findings = _against_bundle(options, host) if options["bundle"] else _against_installation(options, host)
-    if options["as_json"]:
-        record = {"level": worst(findings), "findings": findings}
-        show_json(record)
-    else:
-        click.echo(printable("\n".join(table(findings))))
+    answer({"level": worst(findings), "findings": findings}, *table(findings))
     conclude(findings)
 
 
@@ -75,7 +70,7 @@ def conclude(findings: list[Finding]) -> None:
     if failed:
         names = ", ".join(dict.fromkeys(one.name for one in failed))
         raise DoctorError(f"{len(failed)} of {len(findings)} checks failed: {names}")
-    print(f"{len(findings)} checks: {count_text(len(warned))}", file=sys.stderr)
+    say(f"{len(findings)} checks: {count_text(len(warned))}")
     if warned:
         raise click.exceptions.Exit(WarningsError.exit_code)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-import click
-
+from bundler.cli.command import command
 from bundler.cli.options import workspace_option
+from bundler.cli.output import answer
 from bundler.errors import DestinationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("env")
+@command("env")
 @workspace_option
 def env_command(workspace: Path) -> None:
     """Print the cache variables of .pkg-cache and make its folders: eval "$(bundler env)"."""
@@ -29,5 +29,8 @@ def env_command(workspace: Path) -> None:
             where=store.root.absolute(),
             hint="check the folder's permissions, or name another workspace with -C",
         ) from problem
-    for variable, folder in store.cache_environment().items():
-        click.echo(f"export {variable}={shlex.quote(folder)}")
+    variables = store.cache_environment()
+    answer(
+        {"variables": variables},
+        *(f"export {variable}={shlex.quote(folder)}" for variable, folder in variables.items()),
+    )

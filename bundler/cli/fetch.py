@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundler.cli.command import command
 from bundler.cli.options import choice_options, workspace_option
-from bundler.cli.progress import reporter, say
+from bundler.cli.output import answer, say
+from bundler.cli.progress import reporter
 from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from bundler.collect.fetch import Fetched
 
 
-@click.command("fetch")
+@command("fetch")
 @choice_options
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at once, at most."
@@ -42,10 +44,13 @@ def fetch_command(
     shown = reporter()
     if artifacts:
         done = fetch(artifacts, selection.store, workspace=workspace, reporter=shown, jobs=jobs, deep=deep)
-        click.echo(f"{', '.join(one.name for one in selection.fetched)}: {fetched_text(done)}")
+        names = [one.name for one in selection.fetched]
+        answer({"environments": names, "artifacts": done}, f"{', '.join(names)}: {fetched_text(done)}")
+    models_here = []
     for source in selection.models:
         folder = source.fetch(selection.weights, reporter=shown, jobs=min(jobs, 4), rehash=deep)
-        click.echo(f"{source.spec.name}: {folder}")
+        models_here.append({"name": source.spec.name, "folder": folder})
+        answer({"models": models_here}, f"{source.spec.name}: {folder}")
 
 
 def fetched_text(done: Fetched) -> str:

@@ -6,36 +6,34 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.options import json_option, restart_option
-from bundler.cli.output import show_json
-from bundler.cli.progress import reporter, say
+from bundler.cli.command import command
+from bundler.cli.options import restart_option
+from bundler.cli.output import answer, say
+from bundler.cli.progress import reporter
 from bundler.cli.serving import installation_option
-from bundler.common.text import printable
 from bundler.common.units import size_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bundler.generations import Step
     from bundler.work.history import Generation
 
 
-@click.command("history")
+@command("history")
 @installation_option
-@json_option
-def history_command(begin: Path, as_json: bool) -> None:
+def history_command(begin: Path) -> None:
     """Say which generations an installation has, what brought each, and what was done when."""
     from bundler.installation import find_installation
     from bundler.work.history import history
 
     told = history(find_installation(begin).home)
-    if as_json:
-        show_json(told)
-        return
-    for one in told.generations:
-        click.echo(_line(one))
-    for step in told.steps:
-        brought = f" by {step.bundle} ({step.signed})" if step.bundle else ""
-        click.echo(printable(f"{step.when}  {step.what} to generation {step.number}{brought}"))
+    answer(told, *map(_line, told.generations), *map(_step, told.steps))
+
+
+def _step(step: Step) -> str:
+    brought = f" by {step.bundle} ({step.signed})" if step.bundle else ""
+    return f"{step.when}  {step.what} to generation {step.number}{brought}"
 
 
 def _line(one: Generation) -> str:
@@ -44,10 +42,10 @@ def _line(one: Generation) -> str:
     parts.append(f"environments {', '.join(one.environments) or 'none'}")
     parts.append(f"models {', '.join(one.models) or 'none'}")
     parts.append(f"{size_text(one.own_bytes)} of its own")
-    return printable("; ".join(parts))
+    return "; ".join(parts)
 
 
-@click.command("rollback")
+@command("rollback")
 @installation_option
 @click.option("--to", type=click.IntRange(min=1), help="The generation.  [default: the one before]")
 @restart_option
@@ -65,4 +63,4 @@ def rollback_command(begin: Path, to: int | None, restart: bool) -> None:
     home = find_installation(begin).home
     say(f"installation: {home}")
     number = roll_back(home, to, reporter(), restarts=restart)
-    say(f"generation {number} counts now", result=True)
+    answer({"installation": home, "generation": number}, f"generation {number} counts now")

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.output import MANNER, answer, named, show
 from bundler.cli.trust import signers_option
-from bundler.common.text import printable
 from bundler.common.units import size_text
 from bundler.errors import BundlerError
 from bundler.installation import waiting_of
@@ -29,11 +27,10 @@ if TYPE_CHECKING:
     from bundler.provenance import Provenance
 
 
-@click.command("inspect")
+@command("inspect")
 @click.argument("places", metavar="[PATH…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @signers_option
-@json_option
-def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_json: bool) -> None:
+def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None) -> None:
     """Say what a bundle or an installation holds, and what the target needs.
 
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
@@ -44,14 +41,14 @@ def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_j
 
     trust = host_trust(allowed_signers=allowed_signers)
     bundles, installations = find_subjects(places)
-    if as_json:
+    if MANNER.json:
         records = [_bundle_record(bundle, trust) for bundle in bundles]
-        records += [_installation_record(one) for one in installations]
-        show_json(records)
+        answer({"bundles": records, "installations": [_installation_record(one) for one in installations]})
     else:
         blocks = [_bundle_lines(bundle, trust) for bundle in bundles]
         blocks += [_installation_lines(one) for one in installations]
-        click.echo(printable("\n\n".join("\n".join(lines) for lines in blocks)))
+        for number, lines in enumerate(blocks):
+            show(*([""] if number else []), *lines)
     for bundle in bundles:
         bundle.close()
 
@@ -59,17 +56,16 @@ def inspect_command(places: tuple[Path, ...], allowed_signers: Path | None, as_j
 def _bundle_record(bundle: Bundle, trust: Trust) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
-        "kind": "bundle",
         "name": bundle.name,
         "folders": [str(folder) for folder in bundle.folders],
         "manifest_sha256": bundle.manifest_sha256,
         "format": manifest.format,
-        "written_by": msgspec.to_builtins(manifest.writer),
+        "written_by": manifest.writer,
         **_provenance_record(bundle, trust),
         **_content_record(manifest),
-        "rehearsal": msgspec.to_builtins(manifest.rehearsal),
-        "runtime": msgspec.to_builtins(manifest.runtime),
-        "volumes": msgspec.to_builtins(manifest.volumes),
+        "rehearsal": manifest.rehearsal,
+        "runtime": manifest.runtime,
+        "volumes": manifest.volumes,
         "missing": bundle.missing,
         "parity": _parity_record(bundle),
         "frames": len(manifest.frames.raw),
@@ -84,7 +80,7 @@ def _provenance_record(bundle: Bundle, trust: Trust) -> dict[str, Any]:
     return {
         "signed": None if unknown else provenance.signature is not None,
         "signature_problem": problem,
-        "provenance": msgspec.to_builtins(provenance),
+        "provenance": provenance,
     }
 
 
@@ -101,8 +97,8 @@ def _content_record(manifest: Manifest) -> dict[str, Any]:
     from bundler.report.needs import installed_size, payload_bytes
 
     return {
-        "environments": msgspec.to_builtins(manifest.environments),
-        "models": msgspec.to_builtins(manifest.models),
+        "environments": manifest.environments,
+        "models": manifest.models,
         "launch_unlisted": {model.spec.name: unlisted(model.spec) for model in manifest.models},
         "needs": {
             "payload_bytes": payload_bytes(manifest),
@@ -116,15 +112,14 @@ def _content_record(manifest: Manifest) -> dict[str, Any]:
 
 def _installation_record(installation: Installation) -> dict[str, Any]:
     return {
-        "kind": "installation",
         "root": str(installation.root),
         "receipt": {
-            "bundles": msgspec.to_builtins(installation.receipt.bundles),
-            "environments": msgspec.to_builtins(installation.receipt.environments),
+            "bundles": installation.receipt.bundles,
+            "environments": installation.receipt.environments,
             "files": len(installation.receipt.files),
         },
-        "environments": msgspec.to_builtins(tuple(installation.environments.values())),
-        "models": msgspec.to_builtins(tuple(installation.models.values())),
+        "environments": tuple(installation.environments.values()),
+        "models": tuple(installation.models.values()),
     }
 
 
@@ -239,7 +234,7 @@ def _parity_record(bundle: Bundle) -> dict[str, Any] | None:
     names = parity_names(bundle)
     paths = {path.name: path for folder in bundle.folders for path in folder.iterdir() if path.name in names}
     here = {name: path.stat().st_size for name, path in sorted(paths.items()) if path.is_file()}
-    return {**msgspec.to_builtins(bundle.manifest.parity), "volumes": names, "here": here}
+    return {**named(bundle.manifest.parity), "volumes": names, "here": here}
 
 
 def _folder_of(bundle: Bundle, name: str) -> str | None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundler.cli.command import command
 from bundler.cli.options import installer_option
-from bundler.cli.progress import reporter, say
+from bundler.cli.output import answer, named, say
+from bundler.cli.progress import reporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bundler.install.installer import InstallerWord
+    from bundler.installation import Installation
 
 
-@click.command("install")
+@command("install")
 @click.argument(
     "destination", metavar="[DEST]", type=click.Path(path_type=Path, file_okay=False), required=False
 )
@@ -43,5 +46,14 @@ def install_command(
         found = install_environments(found, wanted, installer, shown)
     if prune_store:
         found = remove_store(found, shown)
-    for one in found.receipt.environments:
-        click.echo(f"{one.name}: installed by {one.installer} in {found.prefix(one.name)}")
+    done = environment_records(found)
+    answer(
+        {"installation": found.root, "environments": done},
+        *(f"{one['name']}: installed by {one['installer']} in {one['prefix']}" for one in done),
+    )
+
+
+def environment_records(installation: Installation) -> list[dict[str, Any]]:
+    """Return an installation's environments with the folder of each."""
+    done = installation.receipt.environments
+    return [{**named(one), "prefix": installation.prefix(one.name)} for one in done]

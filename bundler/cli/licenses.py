@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.output import answer, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
     """Kind, name, version, licence."""
 
 
-@click.command("licenses")
+@command("licenses")
 @click.argument("places", metavar="[BUNDLE…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@json_option
-def licenses_command(places: tuple[Path, ...], as_json: bool) -> None:
+def licenses_command(places: tuple[Path, ...]) -> None:
     """Say what of a bundle is copyleft, unknown, restricted, or forbids commercial use.
 
     Read are the packages' own metadata and the models' cards, out of the bundle. BUNDLE is a bundle's folder,
@@ -32,16 +30,12 @@ def licenses_command(places: tuple[Path, ...], as_json: bool) -> None:
     """
     from bundler.cli.progress import reporter
     from bundler.cli.report import conclude, open_bundle
-    from bundler.common.text import printable
     from bundler.report.inventory import take_inventory
     from bundler.report.libraries import needed
 
     with open_bundle(places) as bundle, needed():
         inventory = take_inventory(bundle, reporter())
-        if as_json:
-            show_json(_record(inventory))
-        else:
-            click.echo("\n".join(map(printable, _lines(inventory))))
+        answer(_record(inventory), *_lines(inventory))
         conclude(inventory)
 
 
@@ -54,7 +48,7 @@ def _record(inventory: Inventory) -> dict[str, Any]:
             "build": one.build,
             "environments": one.environments,
             "problem": one.problem or None,
-            **msgspec.to_builtins(one.licence),
+            **named(one.licence),
             "license_files": one.metadata.license_files,
         }
         for one in inventory.packages
@@ -65,7 +59,7 @@ def _record(inventory: Inventory) -> dict[str, Any]:
             "name": one.model.spec.name,
             "origin": one.model.origin,
             "version": one.model.revision,
-            **msgspec.to_builtins(one.licence),
+            **named(one.licence),
             "license_files": one.model.license_files,
         }
         for one in inventory.models

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import signal
@@ -11,11 +10,11 @@ from typing import Any
 
 import click
 
-from bundler.cli.usage import no_such_command, usage_error
+from bundler.cli.ending import fail, problem_of
+from bundler.cli.output import MANNER
+from bundler.cli.usage import no_such_command
 from bundler.cli.version import version_option
-from bundler.common.disk_trouble import advice
-from bundler.common.text import printable
-from bundler.errors import INTERRUPTED, BundlerError, PreflightError, exit_codes
+from bundler.errors import BundlerError, exit_codes
 
 ONLINE = "Online host"
 COMMANDS: dict[str, dict[str, str]] = {
@@ -129,9 +128,11 @@ def run(arguments: list[str] | None = None) -> Any:
     os.umask(0o022)
     # Told to end, a command ends as by ^C: what is durable stays, and the same command goes on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    words = sys.argv[1:] if arguments is None else arguments
+    MANNER.begin(None, words)
     output = sys.stdout
     try:
-        outcome = bundler_command.main(args=arguments, prog_name="bundler", standalone_mode=False)
+        outcome = bundler_command.main(args=list(words), prog_name="bundler", standalone_mode=False)
         # A command that ends by click's Exit gives its code here; all others give nothing.
         sys.exit(outcome if isinstance(outcome, int) else 0)
     except SystemExit:
@@ -142,45 +143,12 @@ def run(arguments: list[str] | None = None) -> Any:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(0)
-    except click.exceptions.Exit as ending:
-        sys.exit(ending.exit_code)
     except click.exceptions.NoArgsIsHelpError as problem:
         problem.show()
         sys.exit(problem.exit_code)
-    except click.UsageError as problem:
-        wrong = usage_error(problem, sys.argv[1:] if arguments is None else arguments)
-        fail(str(wrong), wrong.exit_code)
-    except click.ClickException as problem:
-        problem.show()
-        sys.exit(problem.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        with contextlib.suppress(OSError):
-            print("interrupted: the same command goes on where it stopped", file=sys.stderr, flush=True)
-        sys.exit(INTERRUPTED)
-    except BundlerError as problem:
-        fail(str(problem), problem.exit_code, problem.label)
-    except OSError as problem:
-        if os.environ.get("BUNDLER_DEBUG"):
-            raise
-        where = f"\n  where: {problem.filename}" if problem.filename else ""
-        fix = advice(problem)
-        hint = f"\n  fix:   {fix}" if fix else ""
-        code = PreflightError.exit_code if fix else BundlerError.exit_code
-        fail(f"{problem.strerror or problem}{where}{hint}", code)
+    except (BundlerError, click.ClickException, click.Abort, KeyboardInterrupt) as problem:
+        fail(problem_of(problem, words))
     except Exception as problem:
         if os.environ.get("BUNDLER_DEBUG"):
             raise
-        fail(
-            f"unexpected {type(problem).__name__}: {problem}\n"
-            "  fix:   this is a defect of bundler; BUNDLER_DEBUG=1 shows the traceback to report",
-            BundlerError.exit_code,
-        )
-
-
-def fail(message: str, code: int, label: str = BundlerError.label) -> None:
-    """Print an error's message and exit."""
-    color = "red" if label == BundlerError.label else "yellow"
-    word = click.style(label, fg=color, bold=True) if sys.stderr.isatty() else label
-    with contextlib.suppress(OSError):
-        print(f"{word}: {printable(message)}", file=sys.stderr, flush=True)
-    sys.exit(code)
+        fail(problem_of(problem, words))

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from bundler.cli.output import show_json
-from bundler.common.text import printable
+from bundler.cli.command import command
+from bundler.cli.output import answer, named
 from bundler.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from bundler.collect.models.specs import KnownSpec
 
 
-@click.command("models")
+@command("models")
 @click.option(
     "-C",
     "--workspace",
@@ -27,20 +26,13 @@ if TYPE_CHECKING:
     show_default="this folder",
     help="The folder whose manifests come before those shipped.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models_command(workspace: Path, as_json: bool) -> None:
+def models_command(workspace: Path) -> None:
     """List the models that have a manifest: names, sources, and the GPUs they need."""
     from bundler.collect.models.specs import known_specs, manifest_folders
 
     known, problems = known_specs(manifest_folders(workspace))
-    if as_json:
-        show_json([_record(one) for one in known])
-    else:
-        click.echo(
-            printable(
-                "\n\n".join(_paragraph(one, workspace) for one in known) or "no model has a manifest here"
-            )
-        )
+    paragraphs = "\n\n".join(_paragraph(one, workspace) for one in known) or "no model has a manifest here"
+    answer({"models": [_record(one) for one in known]}, *paragraphs.split("\n"))
     _raise(problems)
 
 
@@ -59,7 +51,7 @@ def _raise(problems: Sequence[InputError]) -> None:
 
 
 def _record(known: KnownSpec) -> dict[str, Any]:
-    return {"manifest": str(known.path), **msgspec.to_builtins(known.spec)}
+    return {"manifest": known.path, **named(known.spec)}
 
 
 def _paragraph(known: KnownSpec, workspace: Path) -> str:

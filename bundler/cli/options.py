@@ -66,11 +66,6 @@ def _away_from_installations(context: click.Context, _: click.Parameter, workspa
     )
 
 
-def json_option(command: Command) -> Command:
-    """``--json``: for programs."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
-
-
 def threads_option(command: Command) -> Command:
     """``--threads``: how many threads compress or check."""
     return click.option(

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundler.cli.command import command
 from bundler.cli.options import (
     Size,
     choice_options,
     installer_option,
-    json_option,
     launch_option,
     threads_option,
     workspace_option,
 )
-from bundler.cli.output import show_json
+from bundler.cli.output import answer, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command("pack")
+@command("pack")
 @choice_options
 @click.option(
     "-o",
@@ -112,10 +112,7 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
 @workspace_option
 @_choices
 @threads_option
-@json_option
-def pack_command(
-    workspace: Path, target: Path | None, key: Path | None, dry_run: bool, as_json: bool, **words: Any
-) -> None:
+def pack_command(workspace: Path, target: Path | None, key: Path | None, dry_run: bool, **words: Any) -> None:
     """Write a bundle: plan, fetch, rehearse, write.
 
     Interrupted, the same command goes on where it stopped. It takes at most 400 MB of memory, and 32 MB more
@@ -124,7 +121,7 @@ def pack_command(
     from bundler.archive.parity import least_bytes
     from bundler.archive.ssh_keygen import check_key
     from bundler.cli.plan import show_plan
-    from bundler.cli.progress import reporter, say
+    from bundler.cli.progress import reporter
     from bundler.work.pack import PackOptions, bundle_folders, check_choices, pack
     from bundler.work.plan import check_space, check_target, check_volume_size, make_plan
     from bundler.work.selection import select
@@ -141,7 +138,7 @@ def pack_command(
     check_choices(selection, options, folders)
     parity = partial(least_bytes, options.parity, options.volume_size)
     plan = make_plan(selection, folders, stream=options.stream, parity=parity, rehearsed=options.rehearse)
-    show_plan(plan, as_json=as_json, dry_run=dry_run)
+    show_plan(plan, dry_run=dry_run)
     if target is not None:
         check_target(selection, target)
     if dry_run:
@@ -151,10 +148,10 @@ def pack_command(
     before = sums_seen(folders)
     manifest, folders = pack(selection, options)
     signer = sign_packed(folders, key, before, options.reporter.say) if key is not None else None
-    _report(manifest, folders, signer, as_json=as_json)
+    _report(manifest, folders, signer)
 
 
-def _report(manifest: Manifest, folders: tuple[Path, ...], signer: str | None, *, as_json: bool) -> None:
+def _report(manifest: Manifest, folders: tuple[Path, ...], signer: str | None) -> None:
     """Say what was written, and what comes next.
 
     :param signer: the fingerprint of the key that signed it.
@@ -162,24 +159,29 @@ def _report(manifest: Manifest, folders: tuple[Path, ...], signer: str | None, *
     from bundler.archive.sums import digest_in
     from bundler.common.units import size_text
 
-    written = sum(volume.size for volume in manifest.volumes)
-    if as_json:
-        facts = {"name": manifest.name, "folders": [str(folder) for folder in folders], "size": written}
-        show_json({**facts, "sums_sha256": digest_in(folders), "signed_with": signer}, one_line=True)
-        return
-    places = ", ".join(str(folder) for folder in folders)
+    written, digest = sum(volume.size for volume in manifest.volumes), digest_in(folders)
+    facts = {
+        "name": manifest.name,
+        "folders": folders,
+        "size": written,
+        "volumes": manifest.volumes,
+        "sums_sha256": digest,
+        "signed_with": signer,
+        "rehearsal": manifest.rehearsal,
+        "parity": manifest.parity,
+    }
     noun = "volume" if len(manifest.volumes) == 1 else "volumes"
-    click.echo(f"{places}: {len(manifest.volumes)} {noun}, {size_text(written)}")
-    click.echo(f"rehearsal: {manifest.rehearsal.status}" + _rehearsed(manifest))
+    lines = [f"{', '.join(map(str, folders))}: {len(manifest.volumes)} {noun}, {size_text(written)}"]
+    lines.append(f"rehearsal: {manifest.rehearsal.status}{_rehearsed(manifest)}")
     if manifest.parity is not None:
-        click.echo(f"parity: of each {manifest.parity.data} files, {manifest.parity.parity} can be mended")
-    click.echo(f"sha256 of SHA256SUMS: {digest_in(folders)}")
-    if signer:
-        click.echo(f"signed with {signer}")
+        lines.append(f"parity: of each {manifest.parity.data} files, {manifest.parity.parity} can be mended")
+    lines.append(f"sha256 of SHA256SUMS: {digest}")
+    lines += [f"signed with {signer}"] if signer else []
     first, *others = _disks(folders)
     if manifest.runtime is not None:
-        click.echo(f"on the air-gapped host: {' '.join(['sh', f'{first}/install.sh', 'DEST', *others])}")
-    click.echo(f"where bundler is already: {' '.join(['bundler', 'unpack', first, *others, 'DEST'])}")
+        lines.append(f"on the air-gapped host: {' '.join(['sh', f'{first}/install.sh', 'DEST', *others])}")
+    lines.append(f"where bundler is already: {' '.join(['bundler', 'unpack', first, *others, 'DEST'])}")
+    answer(facts, *lines)
 
 
 def _disks(folders: tuple[Path, ...]) -> list[str]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundler.cli.options import choice_options, json_option, workspace_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.options import choice_options, workspace_option
+from bundler.cli.output import answer, named, say
 from bundler.cli.plan_text import plan_text
-from bundler.common.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,18 +18,16 @@ if TYPE_CHECKING:
     from bundler.collect.plan import Plan
 
 
-@click.command("plan")
+@command("plan")
 @choice_options
 @click.option("--offline", is_flag=True, help="Ask no host for the sizes that the lock doesn't state.")
 @click.option("--list", "every", is_flag=True, help="List every artifact, too.")
-@json_option
 @workspace_option
 def plan_command(
     environments: Sequence[str],
     models: Sequence[str],
     offline: bool,
     every: bool,
-    as_json: bool,
     workspace: Path,
     **choice: Any,
 ) -> None:
@@ -47,25 +45,29 @@ def plan_command(
         except FetchError as problem:
             failed.append((source.spec.name, problem))
     plan = planned(workspace, selection.fetched, listings, offline=offline, output=workspace / PACKED)
-    if as_json:
-        show_json(plan)
-    else:
-        click.echo(printable(plan_text(plan, every=every)))
-        for name, _ in failed:
-            click.echo(f"model {name}: NOT COUNTED, its hub didn't answer")
-        if selection.workspace and not environments and not models:
-            names = ", ".join(selection.workspace.environments)
-            click.echo(f"\nenvironments: {names}; choose with --env", err=True)
+    uncounted = [name for name, _ in failed]
+    answer(
+        {**plan_record(plan), "uncounted_models": uncounted},
+        *plan_text(plan, every=every).split("\n"),
+        *(f"model {name}: NOT COUNTED, its hub didn't answer" for name in uncounted),
+    )
+    if selection.workspace and not environments and not models:
+        say(f"\nenvironments: {', '.join(selection.workspace.environments)}; choose with --env")
     if failed:
         raise failed[0][1]
     if choice["target"] is not None:
         check_target(selection, choice["target"])
 
 
-def show_plan(plan: Plan, *, as_json: bool, dry_run: bool) -> None:
-    """Print the plan; with ``--json`` before the work nothing, as the outcome is what programs read then."""
-    if as_json:
-        if dry_run:
-            show_json(plan)
-        return
-    click.echo(printable(plan_text(plan)))
+def show_plan(plan: Plan, *, dry_run: bool) -> None:
+    """Print the plan; to programs only where nothing follows, as the outcome is what they read then."""
+    answer({"dry_run": True, "plan": plan_record(plan)} if dry_run else {}, *plan_text(plan).split("\n"))
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """Return a plan as programs read it: both ends of an estimate have names."""
+    ends = {
+        name: dict(zip(("least", "most"), pair, strict=True))
+        for name, pair in (("bundle", plan.bundle), ("installed", plan.installed))
+    }
+    return {**named(plan), **ends}

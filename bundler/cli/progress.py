@@ -6,17 +6,16 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from bundler.common.text import printable
+from bundler.cli.output import say, unheard
 from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TextIO
 
     from bundler.common.progress import Meter, Reporter
 
@@ -24,33 +23,6 @@ STAGE_INTERVAL = 60.0
 """Seconds until a stage that stays is told a second time where lines can't be written over."""
 LINE_INTERVAL = 10.0
 """Seconds between two plain lines of one phase."""
-
-
-def say(line: str, *, result: bool = False) -> None:
-    """Print a line of news to standard error, or of the result to standard output.
-
-    Never raises: work that must be done to its end doesn't depend on who hears of it.
-    """
-    stream = sys.stdout if result else sys.stderr
-    with _unheard(stream):
-        # Beside a line that counts in place, or a bar: above it.
-        tqdm.write(printable(line), file=stream)
-        stream.flush()
-
-
-@contextmanager
-def _unheard(stream: TextIO) -> Iterator[None]:
-    """Go on silently where the terminal is closed, the reader of the pipe gone, or the letters unknown."""
-    try:
-        yield
-    except OSError:
-        # What is in the buffer would raise again at exit.
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-    except ValueError:
-        return
 
 
 def reporter() -> Reporter:
@@ -82,8 +54,7 @@ class BarMeter:
 
     def say(self, line: str) -> None:
         """Print above the bar."""
-        with _unheard(sys.stderr):
-            tqdm.write(printable(line), file=sys.stderr)
+        say(line)
 
 
 class BarReporter:
@@ -109,8 +80,7 @@ class BarReporter:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        with _unheard(sys.stderr):
-            tqdm.write(printable(line), file=sys.stderr)
+        say(line)
 
 
 class StageLine:
@@ -122,7 +92,7 @@ class StageLine:
 
     def __call__(self, stage: str, line: str) -> None:
         """Show the line of a stage; both empty where nothing is waited for any more."""
-        with _unheard(sys.stderr):
+        with unheard(sys.stderr):
             if sys.stderr.isatty() and _columns():
                 self._show(line)
             elif stage:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundler.cli.command import command
 from bundler.cli.options import (
     installer_option,
-    json_option,
     platform_option,
     target_option,
     workspace_option,
 )
-from bundler.cli.output import show_json
-from bundler.cli.progress import reporter, say
+from bundler.cli.output import answer, say
+from bundler.cli.progress import reporter
 from bundler.errors import RehearsalError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bundler.install.installer import InstallerWord
 
 
-@click.command("rehearse")
+@command("rehearse")
 @click.option(
     "-e", "--env", "names", multiple=True, required=True, metavar="ENV", help="An environment of the lock."
 )
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Do it, whatever is remembered of an earlier one.")
 @platform_option
 @target_option
-@json_option
 @workspace_option
 def rehearse_command(
     names: Sequence[str],
@@ -40,7 +39,6 @@ def rehearse_command(
     again: bool,
     platform: str | None,
     target: Path | None,
-    as_json: bool,
     workspace: Path,
 ) -> None:
     """Install environments from the store with the network cut, import, and throw them away.
@@ -59,11 +57,11 @@ def rehearse_command(
     chosen = list({one.name: one for one in map(loaded.environment, names)}.values())
     store = Store.of(loaded.root)
     result = rehearse(loaded, chosen, store, installer=installer, again=again, reporter=reporter())
-    if as_json:
-        show_json(result, one_line=True)
+    what = [one.name for one in chosen]
+    passed = (
+        f"passed: {', '.join(what)} by {result.installer}, network cut by {result.isolation}",
+        f"imported {', '.join(result.imports) or 'nothing'}",
+    )
+    answer({"environments": what, "rehearsal": result}, *(passed if result.status == "passed" else ()))
     if result.status != "passed":
         raise RehearsalError(f"not rehearsed: {result.reason}")
-    if not as_json:
-        what = ", ".join(one.name for one in chosen)
-        click.echo(f"passed: {what} by {result.installer}, network cut by {result.isolation}")
-        click.echo(f"imported {', '.join(result.imports) or 'nothing'}")

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
-from bundler.cli.progress import reporter, say
+from bundler.cli.command import command
+from bundler.cli.output import answer, say
+from bundler.cli.progress import reporter
 from bundler.cli.serving import installation_option
-from bundler.common.text import printable
 from bundler.common.units import size_text
 from bundler.errors import UsageError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from bundler.work.remove import Leaving
 
 
-@click.command("remove")
+@command("remove")
 @click.argument("names", metavar="MODEL|ENV…", nargs=-1, required=True)
 @installation_option
 def remove_command(names: tuple[str, ...], begin: Path) -> None:
@@ -34,10 +33,10 @@ def remove_command(names: tuple[str, ...], begin: Path) -> None:
     found = find_installation(begin)
     say(f"installation: {found.root}")
     done = remove(found, names)
-    say(f"removed {', '.join(done.names)}; {size_text(done.freed)} freed", result=True)
+    answer(done, f"removed {', '.join(done.names)}; {size_text(done.freed)} freed")
 
 
-@click.command("uninstall")
+@command("uninstall")
 @click.argument("place", metavar="DEST", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def uninstall_command(place: Path, yes: bool) -> None:
@@ -51,16 +50,17 @@ def uninstall_command(place: Path, yes: bool) -> None:
     _show(leaving)
     if not yes and not _agreed():
         say("nothing was removed")
+        answer({"removed": []})
         return
     uninstall(leaving, reporter())
-    say(f"{home} is removed", result=True)
+    answer({"removed": [leaving.home, *leaving.units, *leaving.caches]}, f"{home} is removed")
 
 
 def _show(leaving: Leaving) -> None:
     for path in (leaving.home, *leaving.units, *leaving.caches):
-        say(printable(f"to be removed: {path}"))
+        say(f"to be removed: {path}")
     for name in leaving.strangers:
-        say(printable(f"stays, as it isn't bundler's: {leaving.home / name}"))
+        say(f"stays, as it isn't bundler's: {leaving.home / name}")
 
 
 def _agreed() -> bool:
@@ -70,15 +70,14 @@ def _agreed() -> bool:
         raise UsageError("nobody is here to be asked", hint="say so on the command line: --yes") from None
 
 
-@click.command("du")
+@command("du")
 @click.argument(
     "place",
     metavar="[PLACE]",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     required=False,
 )
-@json_option
-def du_command(place: Path | None, as_json: bool) -> None:
+def du_command(place: Path | None) -> None:
     """Say who takes what of the disk: models, environments, store, caches, in an installation or a workspace.
 
     PLACE is its folder; without it, the installation that is meant, else the workspace here.
@@ -93,13 +92,11 @@ def du_command(place: Path | None, as_json: bool) -> None:
         except UnknownNameError:
             place = Path.cwd()
     found = usage(place.absolute())
-    if as_json:
-        show_json({"place": str(place), "parts": found})
-        return
-    if not found:
-        say(f"{place.absolute()}: nothing of bundler's is here: no installation, workspace or bundle")
-        return
-    say(f"{place.absolute()}:")
-    for one in sorted(found, key=lambda part: -part.bytes):
-        click.echo(printable(f"{size_text(one.bytes):>9}  {one.part}"))
-    click.echo(f"{size_text(sum(one.bytes for one in found)):>9}  in all")
+    rows = [(one.bytes, one.part) for one in sorted(found, key=lambda part: -part.bytes)]
+    rows += [(sum(size for size, _ in rows), "in all")] if rows else []
+    nothing = " nothing of bundler's is here: no installation, workspace or bundle"
+    say(f"{place.absolute()}:{'' if rows else nothing}")
+    answer(
+        {"place": place.absolute(), "parts": found},
+        *(f"{size_text(size):>9}  {part}" for size, part in rows),
+    )

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.options import json_option, threads_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.options import threads_option
+from bundler.cli.output import answer, say
 from bundler.common.units import size_text
 
 
-@click.command("repair")
+@command("repair")
 @click.argument(
     "bundle", metavar="BUNDLE…", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
 )
@@ -21,25 +22,21 @@ from bundler.common.units import size_text
     help="Write the whole bundle, mended, to this folder, and leave the damaged one as it is.",
 )
 @threads_option
-@json_option
-def repair_command(bundle: tuple[Path, ...], to: Path | None, threads: int | None, as_json: bool) -> None:
+def repair_command(bundle: tuple[Path, ...], to: Path | None, threads: int | None) -> None:
     """Mend a damaged bundle by its parity volumes, whole missing files too.
 
     BUNDLE is a bundle's folder, or several disks' that hold one bundle together. Interrupted, the same
     command goes on.
     """
     from bundler.archive.parity_repair import repair_bundle
-    from bundler.cli.progress import reporter, say
+    from bundler.cli.progress import reporter
 
     folders = [_folder(place) for place in bundle]
     say(f"bundle: {', '.join(str(folder.absolute()) for folder in folders)}")
     repaired = repair_bundle(folders, to, threads=threads, reporter=reporter())
-    if as_json:
-        show_json(repaired, one_line=True)
-        return
     places = ", ".join(repaired.folders)
     mended = f"mended {', '.join(repaired.damaged)}" if repaired.damaged else "nothing was damaged"
-    click.echo(f"{repaired.name}: {mended}; {size_text(repaired.written)} written to {places}")
+    answer(repaired, f"{repaired.name}: {mended}; {size_text(repaired.written)} written to {places}")
 
 
 def _folder(place: Path) -> Path:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.archive.trust import ASK_NOTHING
+from bundler.cli.command import command
+from bundler.cli.output import MANNER, answer, show_text
 from bundler.cli.trust import trust_options
 from bundler.errors import BundlerError, DamagedError, PartialError, UsageError
 
@@ -25,7 +27,7 @@ ENDINGS = {None: "-transfer-sheet.html", "cyclonedx": ".cdx.json", "spdx": ".spd
 STANDARD_OUTPUT = "-"
 
 
-@click.command("report")
+@command("report")
 @click.argument("places", metavar="[BUNDLE…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(
     "-o",
@@ -60,6 +62,8 @@ def report_command(
         verified = _verify(bundle) if verify else None
         inventory = take_inventory(bundle, reporter())
         _write(target, _rendered(kind, inventory, verified))
+        if target != STANDARD_OUTPUT:
+            answer({"bundle": bundle.name, "file": target, "kind": kind or "sheet"}, target)
         conclude(inventory)
         if isinstance(verified, BundlerError):
             raise verified
@@ -128,8 +132,10 @@ def _rendered(kind: str | None, inventory: Inventory, verified: Verified | Bundl
 def _check_place(target: str, bundle: Bundle) -> None:
     """Refuse a place inside the bundle: ``verify`` warns of a file there that the sums don't list.
 
-    :raises UsageError: it is one.
+    :raises UsageError: it is one, or standard output where the answer for programs goes.
     """
+    if target == STANDARD_OUTPUT and MANNER.json:
+        raise UsageError("standard output can't take both report and --json", hint="name a file: -o FILE")
     folder = Path(target).absolute().parent.resolve()
     if target != STANDARD_OUTPUT and folder in [one.resolve() for one in bundle.folders]:
         raise UsageError(
@@ -143,7 +149,6 @@ def _write(target: str, text: str) -> None:
     from bundler.common.durable import write_atomically
 
     if target == STANDARD_OUTPUT:
-        click.echo(text, nl=False)
-        return
-    write_atomically(Path(target), text.encode())
-    click.echo(target)
+        show_text(text)
+    else:
+        write_atomically(Path(target), text.encode())

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
+from bundler.cli.command import command
 from bundler.cli.doctor import count_text
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
-from bundler.cli.progress import StageLine, reporter, say
+from bundler.cli.output import MANNER, answer, named, say, show, show_document, show_text
+from bundler.cli.progress import StageLine, reporter
 from bundler.cli.serving import (
     choice_of,
     key_option,
@@ -23,9 +22,8 @@ from bundler.cli.serving import (
     selection_options,
     start_options,
 )
-from bundler.common.text import printable
 from bundler.common.units import duration_text
-from bundler.errors import DoctorError, NotRunningError, ServeError
+from bundler.errors import DoctorError, NotRunningError, ServeError, UsageError
 from bundler.host.finding import Finding, table
 from bundler.installation import find_installation
 from bundler.serve.environment_checks import check_openness
@@ -50,7 +48,7 @@ KNOWN = ("ready", "warming up", "ended")
 """What a server does where its log need not be asked."""
 
 
-@click.command("serve")
+@command("serve")
 @selection_options
 @click.option("--dry-run", is_flag=True, help="Print the command as one would type it; a workspace will do.")
 @click.option("--detach", is_flag=True, help="Return once the server is ready, and leave it running.")
@@ -68,7 +66,7 @@ def serve_command(**options: Any) -> None:
     opened = open_choice(choice_of(options, key_file if key else None, dry_run=dry_run))
     launch = opened.launch
     if dry_run:
-        click.echo(launch.shown())
+        show_launch(launch)
         show_kept(launch)
         return
     say(f"installation: {launch.target.root}")
@@ -100,10 +98,22 @@ def serve_command(**options: Any) -> None:
         say(f"{launch.target.spec.name}: pid {server.state.pid}, log {server.state.log}")
         if not (detach and options["no_wait"]):
             server.become_ready()
+        answer({"server": _facts(server.state)})
         if not detach:
+            # Before it ends: whoever reads it is to ask the server.
+            show_document()
             server.watch()
     if detach and not options["no_wait"]:
         say(f"{launch.url} serves {launch.served_name}; end it with: bundler stop", result=True)
+
+
+def show_launch(launch: ServerLaunch) -> None:
+    """Print the command that would be run."""
+    if MANNER.json:
+        variables = {**launch.activation, **launch.added}
+        answer({"argv": launch.argv, "variables": variables, "withheld": launch.withheld, "url": launch.url})
+    else:
+        show_text(f"{launch.shown()}\n")
 
 
 def show_kept(launch: ServerLaunch) -> None:
@@ -134,24 +144,17 @@ def require_fit(opened: Opened) -> None:
     say(f"doctor: {len(findings)} checks, {count_text(len(warned))}")
 
 
-@click.command("status")
+@command("status")
 @one_server_options
-@json_option
 @click.option("--wait", type=float, metavar="SECONDS", help="Wait until it is ready.")
-def status_command(
-    begin: Path, port: int | None, node_rank: int | None, as_json: bool, wait: float | None
-) -> None:
+def status_command(begin: Path, port: int | None, node_rank: int | None, wait: float | None) -> None:
     """Say whether the server runs and is ready; exit code 14 where none runs."""
     folder = run_folder(find_installation(begin).root)
     if wait is not None:
         _wait(folder, port, node_rank, wait)
     states = servers(folder, port, node_rank)
     records = [_record(one) for one in states]
-    if as_json:
-        show_json(records)
-    else:
-        for record in records:
-            click.echo(printable(_sentence(record)))
+    answer({"servers": records}, *map(_sentence, records))
     if not any(one.running for one in states):
         raise _gone(states, folder)
     if lost := [name for record in records for name in record["lost"]]:
@@ -162,20 +165,24 @@ def status_command(
         )
 
 
-@click.command("logs")
+@command("logs")
 @one_server_options
 @click.option("-f", "--follow", is_flag=True, help="Go on until the server ends.")
 @click.option("-n", "--lines", type=int, default=50, show_default=True, help="Lines from the end.")
 def logs_command(begin: Path, port: int | None, node_rank: int | None, follow: bool, lines: int) -> None:
     """Show the server's log; the last server's where none runs."""
+    if follow and MANNER.json:
+        raise UsageError("--follow goes on, and --json is one object", hint="leave one of them out")
     folder = run_folder(find_installation(begin).root)
     logs = sorted(folder.glob("server-*.log"), key=lambda path: path.stat().st_mtime)
     if not logs:
         raise NotRunningError("there is no log here", where=folder, hint="bundler serve writes one")
     states = servers(folder)
     state = choose(folder, port, node_rank) if states else None
-    tail = LogTail(Path(state.log) if state else logs[-1])
-    click.echo(printable("\n".join(tail.drain()[-lines:])))
+    path = Path(state.log) if state else logs[-1]
+    tail = LogTail(path)
+    last = tail.drain()[-lines:]
+    answer({"log": path, "lines": last}, *last)
     if follow and state:
         _follow(tail, state)
 
@@ -187,12 +194,12 @@ def _follow(tail: LogTail, state: ServerState) -> None:
         # Asked before the log is read: what it wrote until then is whole.
         running = state.running
         for line in tail.read() if running else tail.drain():
-            click.echo(printable(line))
+            show(line)
         if running:
             time.sleep(POLL)
 
 
-@click.command("stop")
+@command("stop")
 @one_server_options
 @click.option("--all", "every", is_flag=True, help="All servers of the installation.")
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds to finish requests.")
@@ -204,14 +211,16 @@ def stop_command(begin: Path, port: int | None, node_rank: int | None, every: bo
     found = servers(folder) if every else [choose(folder, port, node_rank)]
     if not found:
         raise NotRunningError("no server of this installation runs", where=folder)
+    stopped: list[dict[str, Any]] = []
     for state in found:
         began = time.monotonic()
         lines = stop(folder, state, grace)
         seconds = time.monotonic() - began
         released = "" if not state.gpu_used else ", GPU memory as before it" if not lines else ""
-        say(
+        stopped.append({"model": state.model, "port": state.port, "seconds": seconds, "notes": lines})
+        answer(
+            {"stopped": stopped},
             f"{state.model} on port {state.port}: stopped in {seconds:.1f} s, nothing left{released}",
-            result=True,
         )
         for line in lines:
             say(line)
@@ -250,8 +259,23 @@ def _record(state: ServerState) -> dict[str, Any]:
     uptime = round(time.time() - state.started, 1) if running else None
     if lost:
         doing = f"lost {', '.join(lost)}"
-    fields: dict[str, Any] = msgspec.to_builtins(state)
-    return {**fields, "running": running, "lost": lost, "health": answer, "doing": doing, "uptime": uptime}
+    return {
+        **_facts(state),
+        "running": running,
+        "lost": lost,
+        "health": answer,
+        "doing": doing,
+        "uptime": uptime,
+    }
+
+
+def _facts(state: ServerState) -> dict[str, Any]:
+    """Return what a server was started as, each of its ranks with names."""
+    facts: dict[str, Any] = named(state)
+    for private in ("start", "marker", "supervisor_start", "warmed_by"):
+        facts.pop(private, None)
+    ranks = [{"pid": int(pid), "title": title} for pid, (_, title) in state.ranks.items()]
+    return {**facts, "ranks": ranks}
 
 
 def _sentence(record: dict[str, Any]) -> str:

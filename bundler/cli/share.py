@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundler.cli.progress import say
+from bundler.cli.command import command
+from bundler.cli.output import answer, say, show_document
 from bundler.cli.trust import trust_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def listen_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return bind(port(command))
 
 
-@click.command("share")
+@command("share")
 @click.argument("places", metavar="[BUNDLE…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @listen_options
 @trust_options
@@ -46,6 +47,8 @@ def share_command(places: tuple[Path, ...], bind: str, port: int, trust: Trust) 
             say(f"warning: not here, and not shared: {', '.join(bundle.missing)}")
         with sharing(bundle, SharedFiles(bundle), bind, port) as thread:
             say(f"sharing {bundle.name} from {', '.join(map(str, folders))}; ^C ends it")
+            # Before it is ended: whoever reads it must know where to ask.
+            show_document()
             thread.join()
 
 
@@ -62,13 +65,16 @@ def sharing(
 
     with open_server(shelf, bind, port, say) as server:
         hosts = [bind] if bind not in ("0.0.0.0", "::") else _addresses(interfaces())
-        for host in hosts:
-            address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/"
-            # Of a long chain the neighbour and the first one will do.
-            others = dict.fromkeys([*sources[:1], *sources[-1:]])
-            words = ["bundler unpack", address, *others, "DEST --sha256", bundle.provenance.sums_sha256]
-            who = "on the next host" if sources else "on the others"
-            say(f"{who}: {' '.join([*words, *(['--share'] if sources else [])])}", result=True)
+        addresses = [f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/" for host in hosts]
+        # Of a long chain the neighbour and the first one will do.
+        others = dict.fromkeys([*sources[:1], *sources[-1:]])
+        digest = bundle.provenance.sums_sha256
+        who = "on the next host" if sources else "on the others"
+        last = ["DEST --sha256", digest, *(["--share"] if sources else [])]
+        answer(
+            {"bundle": bundle.name, "addresses": addresses, "sums_sha256": digest},
+            *(f"{who}: {' '.join(['bundler unpack', one, *others, *last])}" for one in addresses),
+        )
         thread = Thread(target=server.serve_forever, name="share", daemon=True)
         thread.start()
         try:

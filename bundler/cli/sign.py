@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from bundler.cli.command import command
+from bundler.cli.output import answer, say
 from bundler.cli.trust import digest_option
 
 
-@click.command("sign")
+@command("sign")
 @click.argument("places", metavar="BUNDLE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--key",
@@ -26,11 +28,14 @@ def sign_command(places: tuple[Path, ...], key: Path, sha256: str | None) -> Non
     """
     from bundler.archive.bundle import find_bundle
     from bundler.archive.trust import Trust
-    from bundler.cli.progress import reporter, say
+    from bundler.cli.progress import reporter
     from bundler.work.sign import sign_bundle
 
     folders = [find_bundle(place) for place in places]
     say(f"bundle: {', '.join(str(folder.absolute()) for folder in folders)}")
     digest, fingerprint = sign_bundle(folders, key, Trust(sha256=sha256), reporter().say)
-    click.echo(f"signed with {fingerprint}: {', '.join(map(str, folders))}")
-    click.echo(f"sha256 of SHA256SUMS: {digest}")
+    answer(
+        {"folders": folders, "signed_with": fingerprint, "sums_sha256": digest},
+        f"signed with {fingerprint}: {', '.join(map(str, folders))}",
+        f"sha256 of SHA256SUMS: {digest}",
+    )

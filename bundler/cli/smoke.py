@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 
-from bundler.cli.options import json_option
-from bundler.cli.output import show_json
-from bundler.cli.progress import StageLine, say
+from bundler.cli.command import command
+from bundler.cli.output import answer, say
+from bundler.cli.progress import StageLine
 from bundler.cli.serve import require_fit
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options, start_options
-from bundler.common.text import printable
 from bundler.errors import ServeError, UnknownNameError, UsageError
 from bundler.installation import find_installation
 from bundler.model import Smoke
@@ -42,24 +40,20 @@ class Round(msgspec.Struct, frozen=True):
     results: list[SmokeResult]
 
 
-@click.command("smoke")
+@command("smoke")
 @selection_options
-@json_option
 @start_options
 @key_option("The server's key.")
 @launch_options
-def smoke_command(as_json: bool, **options: Any) -> None:
+def smoke_command(**options: Any) -> None:
     """Ask a server and check its answers: the one that runs, else one that is started and stopped.
 
     SGLANG_RUN_MODE=cu126|cu128|both starts one in each of these environments, SGLANG_MODEL_DIR names other
     weights, SGLANG_TP_SIZE_CU126 and SGLANG_TP_SIZE_CU128 set the tp-size.
     """
     rounds = _rounds(options)
-    if as_json:
-        show_json(rounds)
-    else:
-        for one in rounds:
-            click.echo(printable("\n".join([one.server, *table(one.results)])))
+    lines = [line for one in rounds for line in (one.server, *table(one.results))]
+    answer({"rounds": rounds}, *lines)
     failed = [
         f"{one.server}: {result.check}" for one in rounds for result in one.results if not result.passed
     ]

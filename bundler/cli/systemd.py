@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from bundler.cli.progress import say
+from bundler.cli.command import command
+from bundler.cli.output import MANNER, answer, say, show_text
 from bundler.cli.serving import AUTO, choice_of, key_option, launch_options, selection_options
 from bundler.errors import UsageError
 from bundler.generations import home_of
@@ -20,7 +21,7 @@ from bundler.work.serving import open_choice
 UNITS = Path("/etc/systemd/system")
 
 
-@click.command("systemd")
+@command("systemd")
 @selection_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write units there.")
 @click.option("--user", help="The user that serves.  [default: root]")
@@ -42,17 +43,23 @@ def systemd_command(output: Path | None, **options: Any) -> None:
         )
         for rank in range(options["nnodes"])
     }
+    paths = {} if output is None else {name: output / name for name in units}
+    records = [{"name": name, "path": paths.get(name), "text": text} for name, text in units.items()]
+    if output is None and not MANNER.json:
+        show_text("\n".join(units.values()))
+    for name, path in paths.items():
+        _write(path, units[name])
+    answer({"units": records}, *map(str, paths.values()))
     if output is None:
-        click.echo("\n".join(units.values()), nl=False)
         return
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in units.items():
-        path = output / name
-        if path.exists() and path.read_text() != text:
-            say(f"replaced an older unit: {path}")
-        path.write_text(text)
-        click.echo(str(path))
     if output.absolute() != UNITS:
         say(f"next: sudo cp {shlex.join(str(output / name) for name in units)} {UNITS}")
     # Of several nodes each has a unit of its own.
     say(f"next: sudo systemctl daemon-reload && sudo systemctl enable --now {next(iter(units))}")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_text() != text:
+        say(f"replaced an older unit: {path}")
+    path.write_text(text)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundler.cli.command import command
+from bundler.cli.install import environment_records
 from bundler.cli.options import installer_option, launch_option, restart_option, threads_option
-from bundler.cli.progress import say
+from bundler.cli.output import answer, say, show_document
 from bundler.cli.share import listen_options, sharing
 from bundler.cli.trust import trust_options
-from bundler.common.text import printable
 from bundler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from bundler.installation import Installation
 
 
-@click.command("unpack")
+@command("unpack")
 @click.argument("places", metavar="[BUNDLE…] [DEST]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--partial", is_flag=True, help="Unpack the volumes that are here; the next disk's come later.")
 @click.option("--verify-first", is_flag=True, help="Read every volume once before the first write.")
@@ -89,7 +90,8 @@ def unpack_command(
         way = f"{bundle.name} from {', '.join(sources or map(str, bundle.folders))} to {destination}"
         if dry_run:
             check(bundle, place_for(bundle, destination, options.source), options)
-            click.echo(f"nothing stands in the way of {way}; nothing was written")
+            facts = {"dry_run": True, "bundle": bundle.name, "destination": destination}
+            answer(facts, f"nothing stands in the way of {way}; nothing was written")
             return
         options.reporter.say(f"unpacking {way}")
         with _shared(bundle, destination, sources, bind, port) if share else nullcontext():
@@ -114,6 +116,7 @@ def _shared(
     with sharing(bundle, shelf, bind, port, sources) as thread:
         yield
         say(f"sharing {bundle.name}{where}; ^C ends it{end}")
+        show_document()
         thread.join()
 
 
@@ -148,20 +151,42 @@ def _opened(places: tuple[Path, ...], trust: Trust) -> Iterator[tuple[Bundle, Pa
 
 def _report(installation: Installation) -> None:
     """Say what is where, and what comes next."""
-    root, home = installation.root, installation.home
-    for environment in installation.receipt.environments:
-        place = installation.prefix(environment.name)
-        click.echo(
-            printable(f"environment {environment.name}: installed by {environment.installer} in {place}")
-        )
-    for model in installation.models.values():
-        click.echo(printable(f"model {model.spec.name}: {root / model.path}"))
-    waiting = set(installation.environments) - {one.name for one in installation.receipt.environments}
+    root, done = installation.root, environment_records(installation)
+    models = [{"name": one.spec.name, "folder": root / one.path} for one in installation.models.values()]
+    waiting = sorted(set(installation.environments) - {one["name"] for one in done})
+    facts = {
+        "installation": installation.home,
+        "root": root,
+        "environments": done,
+        "models": models,
+        "not_installed": waiting,
+        "next": _next(installation, waiting),
+    }
+    answer(
+        facts,
+        *(f"environment {one['name']}: installed by {one['installer']} in {one['prefix']}" for one in done),
+        *(f"model {one['name']}: {one['folder']}" for one in models),
+        *_next_lines(installation, waiting),
+    )
+
+
+def _next(installation: Installation, waiting: Sequence[str]) -> str | None:
+    """Return the line to type next, if it is known."""
+    home = installation.home
     folder = shlex.quote(str(home))
     if waiting:
-        click.echo(f"not installed yet: {', '.join(sorted(waiting))}; install with: bundler install {folder}")
+        return f"bundler install {folder}"
+    if not (installation.environments and installation.models):
+        return None
+    program = "bin/bundler" if (home / "bin" / "bundler").is_file() else "bundler"
+    return f"cd {folder} && {program} serve"
+
+
+def _next_lines(installation: Installation, waiting: Sequence[str]) -> Iterator[str]:
+    if waiting:
+        names = ", ".join(waiting)
+        yield f"not installed yet: {names}; install with: {_next(installation, waiting)}"
     elif not installation.environments:
-        click.echo("no environment is here: before `bundler serve`, unpack a bundle that holds one here, too")
-    elif installation.models:
-        program = "bin/bundler" if (home / "bin" / "bundler").is_file() else "bundler"
-        click.echo(f"next: cd {folder} && {program} serve")
+        yield "no environment is here: before `bundler serve`, unpack a bundle that holds one here, too"
+    elif line := _next(installation, waiting):
+        yield f"next: {line}"

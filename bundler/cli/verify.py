@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from bundler.cli.options import json_option, threads_option
-from bundler.cli.output import show_json
+from bundler.cli.command import command
+from bundler.cli.options import threads_option
+from bundler.cli.output import answer, named
 from bundler.cli.trust import trust_options
-from bundler.common.text import printable
 from bundler.errors import BundlerError, PartialError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 Check = tuple[str, "Callable[[], Verified]"]
 
 
-@click.command("verify")
+@command("verify")
 @click.argument("places", metavar="[PATH…]", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--deep",
@@ -37,8 +36,7 @@ Check = tuple[str, "Callable[[], Verified]"]
 @click.option("--partial", is_flag=True, help="Of a bundle, check the volumes that are here.")
 @trust_options
 @threads_option
-@json_option
-def verify_command(places: tuple[Path, ...], as_json: bool, trust: Trust, **words: Any) -> None:
+def verify_command(places: tuple[Path, ...], trust: Trust, **words: Any) -> None:
     """Check every byte of a bundle, or the files of an installation.
 
     PATH is a bundle's folder, or several disks' that hold one bundle together, or an installation; without
@@ -53,12 +51,8 @@ def verify_command(places: tuple[Path, ...], as_json: bool, trust: Trust, **word
         for bundle in bundles:
             stack.enter_context(bundle)
         results = [_run(name, check) for name, check in _checks(bundles, installations, **words)]
-    if as_json:
-        show_json([record for record, _, _ in results])
-    else:
-        for _, problem, text in results:
-            if problem is None:
-                click.echo(printable(text))
+    sound = [line for _, problem, lines in results if problem is None for line in lines]
+    answer({"subjects": [record for record, _, _ in results]}, *sound)
     for _, problem, _ in results:
         if problem is not None:
             raise problem
@@ -86,24 +80,24 @@ def _checks(
         yield str(one.root), partial_of(verify_installation, one, deep=deep, threads=threads, reporter=shown)
 
 
-def _run(name: str, check: Callable[[], Verified]) -> tuple[dict[str, Any], BundlerError | None, str]:
+def _run(name: str, check: Callable[[], Verified]) -> tuple[dict[str, Any], BundlerError | None, list[str]]:
     """Run one check, so that a damaged bundle doesn't keep the next one from being checked.
 
-    :returns: the record for programs, what is wrong, and the text for people.
+    :returns: the record for programs, what is wrong, and the lines for people.
     """
     try:
         verified = check()
     except BundlerError as problem:
         record = {"subject": name, "ok": False, "problem": problem.what, "findings": list(problem.findings)}
-        return record, problem, ""
-    return {"ok": True, **msgspec.to_builtins(verified)}, None, _text(verified)
+        return record, problem, []
+    return {"ok": True, **named(verified)}, None, _lines(verified)
 
 
 def _short(lines: Sequence[str], most: int = 10) -> list[str]:
     return list(lines) if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more"]
 
 
-def _text(verified: Verified) -> str:
+def _lines(verified: Verified) -> list[str]:
     from bundler.common.units import size_text
 
     read = f", {size_text(verified.bytes)} read" if verified.bytes else ""
@@ -121,4 +115,4 @@ def _text(verified: Verified) -> str:
             "not here, not checked" if verified.volumes else "another bundle is here in part, and waits for"
         )
         lines.append(f"  {word}: {', '.join(verified.waiting)}")
-    return "\n".join(lines)
+    return lines

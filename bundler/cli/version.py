@@ -12,6 +12,7 @@ import click
 import msgspec
 
 import bundler
+from bundler.cli.output import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ def version_option(group: Callable[..., object]) -> Callable[..., object]:
 def _show(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    click.echo("\n".join(version_lines()))
+    show(*version_lines())
     context.exit()
 
 

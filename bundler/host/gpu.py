@@ -21,7 +21,7 @@ MAX_LINKS = 18
 FABRIC_STATES = {0: "not supported", 1: "not started", 2: "in progress", 3: "completed"}
 
 
-class GpuProcess(msgspec.Struct, frozen=True, array_like=True):
+class GpuProcess(msgspec.Struct, frozen=True):
     """A process that holds memory on a GPU."""
 
     pid: int

@@ -46,7 +46,7 @@ def test_without_arguments_both_are_found(place: Path, monkeypatch: pytest.Monke
     shown = call("inspect")
     assert "bundle little" in shown.stdout
     assert f"installation {place / 'installed'}" in shown.stdout
-    checked = json.loads(call("verify", "--json").stdout)
+    checked = json.loads(call("verify", "--json").stdout)["subjects"]
     assert [record["ok"] for record in checked] == [True, True]
     monkeypatch.chdir(place / "sources")
     nothing = call("inspect")
@@ -55,8 +55,8 @@ def test_without_arguments_both_are_found(place: Path, monkeypatch: pytest.Monke
 
 def test_inspect_for_programs(place: Path) -> None:
     """Volumes, sizes and needs, of a bundle and of an installation."""
-    bundle, installation = json.loads(call("inspect", place / "bundle", place / "installed", "--json").stdout)
-    assert bundle["kind"] == "bundle"
+    found = json.loads(call("inspect", place / "bundle", place / "installed", "--json").stdout)
+    (bundle,), (installation,) = found["bundles"], found["installations"]
     assert bundle["needs"]["payload_files"] == 9
     assert sum(volume["size"] for volume in bundle["volumes"]) == bundle["stored_bytes"]
     assert installation["receipt"]["files"] == 9
@@ -67,7 +67,7 @@ def test_verify_goes_on_after_the_first_damaged_subject(place: Path) -> None:
     flip(place / "bundle/data-00002.tar.zst", 1000)
     done = call("verify", "--json", place / "bundle", place / "installed")
     assert isinstance(done.exception, DamagedError)
-    broken, sound = json.loads(done.stdout[: done.stdout.rindex("]") + 1])
+    broken, sound = json.loads(done.stdout)["subjects"]
     assert not broken["ok"]
     assert any("data-00002" in finding for finding in broken["findings"])
     assert sound["ok"]

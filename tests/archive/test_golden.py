@@ -102,7 +102,7 @@ def test_verify_finds_the_golden_bundle_sound() -> None:
     words = ["verify", "--json", str(golden.FOLDER)]
     done = CliRunner().invoke(bundler_command, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)[0]["ok"]
+    assert json.loads(done.stdout)["subjects"][0]["ok"]
 
 
 def test_unpack_gives_the_golden_tree(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_nothing_else_gets_past(scene: Scene, harm: Callable[[Scene], None]) -> 
     assert not (scene.root / "to").exists()
     shown = call("inspect", scene.bundle, *words)
     assert shown.exit_code == 0 and "NOT TO BE TRUSTED" in shown.stdout
-    (told,) = json.loads(call("inspect", "--json", scene.bundle, *words).stdout)
+    (told,) = json.loads(call("inspect", "--json", scene.bundle, *words).stdout)["bundles"]
     assert told["signed"] is False and told["signature_problem"]
 
 
@@ -188,7 +188,7 @@ def test_one_of_several_principals_and_keys_suffices(scene: Scene) -> None:
         scene.other.line() + scene.key.line("first@example.org,second@example.org", 'namespaces="bundler"')
     )
     done = call("verify", scene.bundle, "--allowed-signers", scene.allowed, "--json")
-    (told,) = json.loads(done.stdout)
+    (told,) = json.loads(done.stdout)["subjects"]
     assert told["provenance"]["signature"]["principal"] == "first@example.org"
 
 
@@ -200,7 +200,7 @@ def test_a_certificate_of_an_allowed_authority_signs(scene: Scene) -> None:
     scene.allowed.write_text(scene.other.line("*@example.org", "cert-authority"))
     KeyPair(certificate).sign(scene.bundle / "SHA256SUMS")
     told = json.loads(call("verify", scene.bundle, "--allowed-signers", scene.allowed, "--json").stdout)
-    assert told[0]["provenance"]["signature"]["principal"] == "one@example.org"
+    assert told["subjects"][0]["provenance"]["signature"]["principal"] == "one@example.org"
 
 
 @pytest.mark.parametrize("how", ["option", "variable", "host"])
@@ -272,16 +272,17 @@ def test_what_nobody_checked_is_not_called_signed(scene: Scene) -> None:
         harm(scene)
         shown = call("inspect", scene.bundle).stdout
         assert f"signature: {words}\n" in shown
-        (told,) = json.loads(call("inspect", "--json", scene.bundle).stdout)
+        (told,) = json.loads(call("inspect", "--json", scene.bundle).stdout)["bundles"]
         assert told["signed"] is (False if harm is missing else None)
         assert told["provenance"]["signature"] is None
-    (told,) = json.loads(call("inspect", "--json", scene.forged, "--allowed-signers", scene.allowed).stdout)
+    words = ("--json", "--allowed-signers", scene.allowed)
+    (told,) = json.loads(call("inspect", scene.forged, *words).stdout)["bundles"]
     assert told["signed"] is False
 
 
 def test_inspect_says_by_whom_and_against_what(scene: Scene) -> None:
     words = ("--allowed-signers", scene.allowed)
-    (told,) = json.loads(call("inspect", "--json", scene.bundle, *words).stdout)
+    (told,) = json.loads(call("inspect", "--json", scene.bundle, *words).stdout)["bundles"]
     assert told["signed"] is True
     assert told["provenance"]["signature"]["principal"] == "packer@example.org"
     expected = f"signed by packer@example.org ({scene.key.fingerprint}), checked against {scene.allowed}"

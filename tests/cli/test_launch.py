@@ -52,7 +52,7 @@ def test_what_a_manifest_may_not_set_by_itself(bundler: Bundler, manifest: Path,
     assert f"served always: --load-format remote {mark}\n" in shown.stdout
     assert f"served on blackwell GPUs: LD_PRELOAD=/tmp/x.so {mark}\n" in shown.stdout
     assert "served always: --tool-call-parser glm47\n" in shown.stdout
-    (record,) = json.loads(bundler("inspect", "--json", bundle).stdout)
+    (record,) = json.loads(bundler("inspect", "--json", bundle).stdout)["bundles"]
     assert record["launch_unlisted"] == {"hostile": ["LD_PRELOAD", "load-format"]}
 
     for more in ((), ("--dry-run",), BOTH[:2]):

@@ -104,7 +104,7 @@ def test_pack_does_not_sign_what_it_has_not_just_written(
     assert bundler("sign", bundle, "--key", key.path, "--sha256", digest_in([bundle])).returncode == 0
     done = bundler(*words, "--sign", key.path, "--json")
     assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout.splitlines()[-1])
+    facts = json.loads(done.stdout)
     assert (facts["signed_with"], facts["sums_sha256"]) == (key.fingerprint, digest_in([bundle]))
     other = make_key(tmp_path / "other")
     assert bundler(*words, "--sign", other.path).returncode == 3

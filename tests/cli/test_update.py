@@ -68,7 +68,9 @@ def test_there_and_back(bundler: Bundler, newer: Path, installed: Path) -> None:
     assert (installed / SHARD).stat().st_mtime_ns == before[SHARD].st_mtime_ns
     assert imports(installed).startswith(f"{second}/.pixi/")
     assert bundler("verify", "--deep", installed).returncode == 0
-    assert json.loads(bundler("inspect", "--json", installed).stdout)[0]["root"] == str(second)
+    assert json.loads(bundler("inspect", "--json", installed).stdout)["installations"][0]["root"] == str(
+        second
+    )
     told = json.loads(bundler("history", "-C", installed, "--json").stdout)
     assert [(one["number"], one["current"]) for one in told["generations"]] == [(1, False), (2, True)]
     assert told["steps"][0]["bundle"] == "newer" and told["steps"][0]["signed"] == "not signed"
@@ -78,7 +80,8 @@ def test_there_and_back(bundler: Bundler, newer: Path, installed: Path) -> None:
     assert Installation(installed).root == installed and imports(installed).startswith(f"{installed}/.pixi/")
     assert bundler("verify", "--deep", installed).returncode == 0
     assert bundler("rollback", "-C", installed, "--to", "7").returncode == 3
-    forth = bundler("rollback", "-C", installed, "--to", "2")
+    forth = bundler("rollback", "-C", installed, "--to", "2", "--json")
+    assert json.loads(forth.stdout)["generation"] == 2
     assert forth.returncode == 0 and Installation(installed).root == second
     shown = bundler("history", "-C", installed).stdout
     assert "* 2: newer" in shown and shown.count("rollback to generation") == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.common.units import duration_text, size_text
-from bundler.errors import INTERRUPTED
+from bundler.errors import InterruptError
 from tests.demo.shell import Shell, StepError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run_demo(demo: Demo) -> int:
         return 1
     except KeyboardInterrupt:
         print("\ndemo: interrupted; it begins anew the next time", file=sys.stderr)
-        return INTERRUPTED
+        return InterruptError.exit_code
     _summary(demo, time.monotonic() - start)
     return 0
 

@@ -413,7 +413,7 @@ class Run:
             self._chats(name)
             self._bundler("smoke", *home, name=f"{name}: smoke")
             status = json.loads(self._bundler("status", *home, "--json").stdout)
-            if status[0]["health"] != "ready":
+            if status["servers"][0]["health"] != "ready":
                 raise StepError("status doesn't say ready")
             print(f"GPU memory in use, MiB: {gpu_memory()}")
         finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bundler.common.units import size_text
-from bundler.errors import INTERRUPTED, BundlerError
+from bundler.errors import BundlerError, InterruptError
 from tests.demo.run import has_pixi, tree_size
 from tests.demo.shell import Shell, StepError
 from tests.real import spoken
@@ -190,7 +190,7 @@ def check(real: Real) -> None:
     report = real.folder / "check.json"
     command = shlex.join([str(real.shell.command), "check", "-C", str(real.installed), "--json"])
     real.shell.run("sh", "-c", f"{command} > {shlex.quote(str(report))}", allowed=(CHECK_FOUND,))
-    for one in json.loads(report.read_text()):
+    for one in json.loads(report.read_text())["checks"]:
         last = (one["seen"].strip().splitlines() or [""])[-1]
         real.shell.say(f"  {'ok  ' if one['passed'] else 'FAIL'} {one['name']}: {last}")
         if not one["passed"] and (one["name"] in CHECKED or DRIVER not in one["seen"]):
@@ -267,7 +267,7 @@ def run_real(real: Real, *, again: str | None = None) -> int:
         code = 1
     except KeyboardInterrupt:
         print("\ntests.real: interrupted; the same command goes on", file=sys.stderr)
-        code = INTERRUPTED
+        code = InterruptError.exit_code
     done.show()
     return code
 

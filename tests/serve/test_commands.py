@@ -175,7 +175,7 @@ def test_smoke_takes_the_teams_variables(bench: Bench, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0] == f"installation: {bench.root}"
-    rounds = json.loads(done.stdout)
+    rounds = json.loads(done.stdout)["rounds"]
     assert len(rounds) == 2 and all(one["passed"] for each in rounds for one in each["results"])
     argv = bench.record()["argv"]
     assert argv[argv.index("--model-path") + 1] == str(other)
@@ -228,7 +228,7 @@ def test_check_tells_what_is_missing(bench: Bench) -> None:
     """The environment is tried from inside, with the server's variables; each failure is named."""
     done = bench.run("check", "--python", bench.python, "--json", "--timeout", "50")
     assert done.returncode == DoctorError.exit_code
-    results = {one["name"]: one for one in json.loads(done.stdout)}
+    results = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
     assert results["import sglang"]["passed"]
     assert (
         not results["import torch"]["passed"] and "No module named 'torch'" in results["import torch"]["seen"]

@@ -37,12 +37,12 @@ def test_detach_status_smoke_stop(bench: Bench) -> None:
     assert "loading weights" in done.stderr
     assert "ready after" in done.stderr
     assert "weights read ahead" in done.stderr
-    status = json.loads(bench.run("status", "--json").stdout)[0]
+    status = json.loads(bench.run("status", "--json").stdout)["servers"][0]
     assert status["running"] and status["health"] == "ready" and status["port"] == bench.port
     assert len(bench.processes()) == 3  # the server, its rank, the stubborn stray
     smoke = bench.run("smoke", "--json")
     assert smoke.returncode == 0, smoke.stderr
-    results = json.loads(smoke.stdout)[0]["results"]
+    results = json.loads(smoke.stdout)["rounds"][0]["results"]
     assert [one["check"] for one in results] == ["models", "chat", "tool call", "reasoning", "image"]
     assert all(one["passed"] for one in results)
     stopped = bench.run("stop", "--grace", "2")
@@ -136,7 +136,7 @@ def test_end_while_serving(bench: Bench) -> None:
 def test_killed_detached_server_is_told(bench: Bench) -> None:
     """status and stop tell of a detached server that was killed, and stop ends what it left."""
     assert bench.run(*bench.serve("--detach"), STANDIN="stubborn").returncode == 0
-    pid = json.loads(bench.run("status", "--json").stdout)[0]["pid"]
+    pid = json.loads(bench.run("status", "--json").stdout)["servers"][0]["pid"]
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: pid not in bench.processes())
     status = bench.run("status")
@@ -173,7 +173,7 @@ def test_ranks_that_overwrote_their_environment(bench: Bench) -> None:
     """A rank that lost the marker, as setproctitle makes it, is found by its session when it is orphaned."""
     assert bench.run(*bench.serve("--detach"), STANDIN="bare").returncode == 0
     rank = bench.record()["pids"][-1]
-    os.kill(json.loads(bench.run("status", "--json").stdout)[0]["pid"], signal.SIGKILL)
+    os.kill(json.loads(bench.run("status", "--json").stdout)["servers"][0]["pid"], signal.SIGKILL)
     assert Path(f"/proc/{rank}/environ").read_bytes() == b""
     assert bench.run("stop", "--grace", "1").returncode == 0
     assert started_at(rank) is None

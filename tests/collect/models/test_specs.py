@@ -210,7 +210,7 @@ def test_the_command_prints_json_and_names_broken_manifests(tmp_path: Path) -> N
     written(tmp_path / "manifests", "broken = ", "broken.toml")
     result = CliRunner().invoke(models_command, ["--workspace", str(tmp_path), "--json"])
     assert isinstance(result.exception, InputError)
-    assert "GLM-4.7" in {one["name"] for one in json.loads(result.stdout)}
+    assert "GLM-4.7" in {one["name"] for one in json.loads(result.stdout)["models"]}
 
 
 def test_a_shipped_manifests_folder_lies_in_the_workspace(tmp_path: Path) -> None:
