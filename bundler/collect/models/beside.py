@@ -79,15 +79,22 @@ def _check_modules(proof: Proof, code: tuple[str, ...]) -> None:
 def check_tokenizer(proof: Proof, spec: ModelSpec | None) -> bool:
     """Check that there is a tokenizer; return whether there is a chat template."""
     names = {path for path in proof.sizes if "/" not in path}
-    if not names & set(configs.TOKENIZERS) and not any(name.endswith(".tiktoken") for name in names):
-        proof.findings.append(f"there is no tokenizer: none of {', '.join(configs.TOKENIZERS)}")
-    elif "vocab.json" in names and not names & {"tokenizer.json", "merges.txt", "tokenizer.model"}:
-        proof.findings.append("merges.txt is missing: vocab.json alone is no tokenizer")
-    template = bool(names & set(configs.TEMPLATES)) or bool(
-        proof.json("tokenizer_config.json").get("chat_template")
-    )
+    settings = proof.json("tokenizer_config.json")
+    mapped = settings.get("auto_map")
+    # Where a tokenizer is code of the model's, that alone knows which files it reads.
+    if not isinstance(mapped, dict) or "AutoTokenizer" not in mapped:
+        proof.findings += _tokenizer_findings(names)
+    template = bool(names & set(configs.TEMPLATES)) or bool(settings.get("chat_template"))
     if not template and spec is not None and (spec.smoke.tools or spec.smoke.reasoning):
         proof.findings.append(
             "there is no chat template: neither chat_template.jinja nor tokenizer_config.json has one"
         )
     return template
+
+
+def _tokenizer_findings(names: set[str]) -> list[str]:
+    if not names & set(configs.TOKENIZERS) and not any(name.endswith(".tiktoken") for name in names):
+        return [f"there is no tokenizer: none of {', '.join(configs.TOKENIZERS)}"]
+    if "vocab.json" in names and not names & {"tokenizer.json", "merges.txt", "tokenizer.model"}:
+        return ["merges.txt is missing: vocab.json alone is no tokenizer"]
+    return []

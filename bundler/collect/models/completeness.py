@@ -18,7 +18,7 @@ from bundler.collect.models.beside import (
     check_small_files,
     check_tokenizer,
 )
-from bundler.collect.models.loaded_weights import DRAFT
+from bundler.collect.models.loaded_weights import DRAFT, INDEX
 from bundler.collect.models.proof import Proof
 from bundler.collect.models.weights import LAYER, check_weights
 from bundler.errors import DamagedError
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 MEND = "put the publisher's files in place of those named here; those that are whole can stay"
 """What mends a model that lies in a folder."""
+INDEX_OFF = (
+    "take another revision or the publisher's own index; where the index alone is off, leave it out by "
+    f"files.exclude = ['{INDEX}'] in the model's manifest: SGLang then loads every shard beside config.json"
+)
+"""What mends a model whose shards are whole and whose index says something else of them."""
 
 
 def prove(reader: Reader, *, spec: ModelSpec | None = None, mend: str = MEND) -> ModelFacts:
@@ -52,7 +57,7 @@ def prove(reader: Reader, *, spec: ModelSpec | None = None, mend: str = MEND) ->
         raise DamagedError(
             "the model is not whole",
             where=reader.where,
-            hint=mend,
+            hint=INDEX_OFF if proof.contradictions == len(proof.findings) else mend,
             findings=proof.findings,
         )
     return _facts(proof, config, maps, code, template)

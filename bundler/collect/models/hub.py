@@ -22,7 +22,7 @@ from bundler.collect.network import Network
 from bundler.common.broken import BROKEN_JSON
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
-from bundler.errors import BundlerError, DamagedError
+from bundler.errors import BundlerError, DamagedError, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ class HubModel:
     def listing(self) -> Listing:
         """The wanted files at the commit that the revision is now; asked once.
 
-        :raises InputError: no file of it is wanted.
+        :raises InputError: no file of it is wanted, or it is no model that is served.
         :raises UnknownNameError: there is no such model or revision.
         :raises FetchError: the hub failed, or wants a token.
         :raises DamagedError: names that can't be carried.
@@ -79,7 +79,7 @@ class HubModel:
             if (other := self._other_hub()) is not None:
                 problem.hint = f"the manifest names another hub too: --model {other}; {problem.hint}"
             raise
-        return select(
+        chosen = select(
             every,
             self.spec.files,
             where=self.origin,
@@ -87,6 +87,18 @@ class HubModel:
             allow_pickle=self.allow_pickle,
             all_files=self.all_files,
         )
+        self._check_config(chosen)
+        return chosen
+
+    def _check_config(self, listing: Listing) -> None:
+        """Refuse what the proof would refuse after hundreds of gigabytes."""
+        if "config.json" not in listing.sizes():
+            raise InputError(
+                "there is no config.json among the files: SGLang can't tell what model it is",
+                where=f"{self.origin}@{listing.revision}",
+                hint="name the repository of the model itself, or the revision that has it",
+                findings=[f"there is: {file.path}" for file in listing.files[:10]],
+            )
 
     def with_all_files(self) -> HubModel:
         """Return the source with the weights, too, that the server doesn't load."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 DRAFT = "mtp.safetensors"
 """Layers for speculative decoding: SGLang reads GLM-4's from here also where the index doesn't name it."""
+_COUNTED = re.compile(r"\A(.*?[-.])\d+((?:-of-\d+)?\.[a-z]+)\Z")
 SAFETENSORS = (".safetensors", ".safetensors.index.json")
 """Endings of shards and their index."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -128,13 +129,12 @@ def is_adapter(path: str) -> bool:
 
 
 def grouped(paths: Iterable[str]) -> list[str]:
-    """Return paths for people: a set of shards, and a folder, as one."""
+    """Return paths for people: numbered files of one name, and a folder, as one."""
     groups: dict[str, list[str]] = {}
     for path in paths:
         folder, slash, _ = path.partition("/")
         name = f"{folder}/" if slash else path
-        if match := NUMBERED.fullmatch(name):
-            name = f"{match['stem']}-*-of-{match['count']}.safetensors"
+        name = _COUNTED.sub(r"\1*\2", name)
         groups.setdefault(name, []).append(path)
     return [f"{name} ({len(of)} files)" if len(of) > 1 else of[0] for name, of in groups.items()]
 

@@ -44,7 +44,8 @@ def other_kind(paths: Collection[str], *, allow_pickle: bool) -> tuple[str, str]
             "take a version in safetensors",
         )
     if "config.json" not in paths:
-        return next((said for name, said in _BY_FILE.items() if name in paths), None)
+        known = next((said for name, said in _BY_FILE.items() if name in paths), None)
+        return known or _in_folder(paths)
     pickles = [path for path in loaded if path.endswith(PICKLES)]
     if pickles and not allow_pickle:
         names = ", ".join(grouped(pickles)[:3])
@@ -53,3 +54,15 @@ def other_kind(paths: Collection[str], *, allow_pickle: bool) -> tuple[str, str]
             "take a version in safetensors, or --allow-pickle",
         )
     return None
+
+
+def _in_folder(paths: Collection[str]) -> tuple[str, str] | None:
+    """Return what to say of weights that lie in folders alone."""
+    weights = sorted(path for path in paths if path.endswith((".safetensors", *PICKLES)))
+    if not weights or any("/" not in path for path in weights):
+        return None
+    names = ", ".join(grouped(weights)[:3])
+    return (
+        f"the weights lie in a folder ({names}) and not beside a config.json",
+        "name the folder that holds both, or take the version with config.json, where the publisher has one",
+    )

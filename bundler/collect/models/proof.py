@@ -25,6 +25,8 @@ class Proof:
     sizes: Mapping[str, int]
     findings: list[str] = field(default_factory=list)
     headers: dict[str, Header] = field(default_factory=dict)
+    contradictions: int = 0
+    """How many of the findings are of an index that contradicts shards which are whole themselves."""
     broken: set[str] = field(default_factory=set)
     """Files that were named as broken."""
     parsed: dict[str, dict[str, Any]] = field(default_factory=dict)

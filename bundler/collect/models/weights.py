@@ -29,13 +29,14 @@ def check_weights(proof: Proof, config: dict[str, Any]) -> tuple[str, ...]:
     """Check shards and indexes, those too that aren't loaded; return the files that SGLang loads."""
     shards = sorted(path for path in proof.sizes if path.endswith(".safetensors"))
     _read_headers(proof, [path for path in shards if path not in proof.broken])
-    named = {}
+    named, before = {}, len(proof.findings)
     for path in sorted(proof.sizes):
         if path.endswith(".safetensors.index.json"):
             named[path] = check_index(proof, path)
     loaded = loaded_weights(proof.sizes, named.get(INDEX, ()))
     if INDEX in proof.sizes:
-        _check_versions(proof, named[INDEX], loaded)
+        index_alone = _check_versions(proof, named[INDEX])
+        proof.contradictions = len(proof.findings) - before if index_alone else 0
     else:
         _check_numbers(proof, loaded)
     _check_places(proof, loaded, shards)
@@ -69,13 +70,19 @@ def _read_headers(proof: Proof, shards: list[str]) -> None:
             proof.headers[path] = result
 
 
-def _check_versions(proof: Proof, named: Collection[str], loaded: Iterable[str]) -> None:
-    """Say so where shards are missing and others are there: the index then belongs to another version."""
+def _check_versions(proof: Proof, named: Collection[str]) -> bool:
+    """Say so where shards are missing and others are there: the index then belongs to another version.
+
+    :returns: whether the index alone may be what is wrong.
+    """
+    if set(named) <= set(proof.sizes):
+        return True
     others = sorted(path for path in loaded_weights(proof.sizes) if path not in named)
-    if others and not set(named) <= set(proof.sizes):
+    if others:
         proof.findings.append(
             f"{INDEX} doesn't name {', '.join(grouped(others))}: index and shards are of two versions"
         )
+    return bool(others)
 
 
 def _check_numbers(proof: Proof, shards: Iterable[str]) -> None:

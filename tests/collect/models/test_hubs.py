@@ -443,6 +443,16 @@ def test_of_two_sets_of_shards_the_hubs_index_tells_which_is_loaded(
 
 
 @pytest.mark.parametrize("word", HUBS)
+def test_a_repository_without_a_config_is_refused_before_anything_is_fetched(
+    word: str, hub: Hub, repo: Repo, tmp_path: Path
+) -> None:
+    del repo.states[COMMIT].files["config.json"]
+    with pytest.raises(InputError, match=r"there is no config\.json among the files"):
+        assert opened(word, tmp_path).listing
+    assert not hub.content_requests(".safetensors")
+
+
+@pytest.mark.parametrize("word", HUBS)
 def test_gguf_is_refused_before_anything_is_fetched(word: str, hub: Hub, repo: Repo, tmp_path: Path) -> None:
     files = repo.states[COMMIT].files
     for path in [path for path in files if "safetensors" in path]:
@@ -540,10 +550,11 @@ def test_a_thousand_files_are_listed_in_a_second(hub: Hub, tmp_path: Path) -> No
     from tests.support.hubs import Repo
 
     made = hub.repos[MODEL] = Repo()
-    made.put({f"model-{n:05}-of-01000.safetensors": b"%d" % n for n in range(1, 1001)}, COMMIT)
+    shards = {f"model-{n:05}-of-01000.safetensors": b"%d" % n for n in range(1, 1001)}
+    made.put({"config.json": b"{}", **shards}, COMMIT)
     start = time.monotonic()
     for word in HUBS:
-        assert len(opened(word, tmp_path).listing.files) == 1000
+        assert len(opened(word, tmp_path).listing.files) == 1001
     assert time.monotonic() - start < 3
 
 

@@ -10,7 +10,7 @@ import pytest
 from bundler.collect.models.folder import FolderSource
 from bundler.collect.models.source import carry, estimate
 from bundler.errors import DamagedError
-from bundler.model import ModelFacts, ModelSpec
+from bundler.model import FileSelection, ModelFacts, ModelSpec
 from tests.support.shards import write_index, write_shard
 
 if TYPE_CHECKING:
@@ -131,12 +131,33 @@ def test_an_index_of_another_version_is_named_as_such(model: Path) -> None:
         "model.safetensors.index.json doesn't name model-*-of-00002.safetensors (2 files): "
         "index and shards are of two versions"
     ) in found
+    with pytest.raises(DamagedError, match="two versions") as caught:
+        facts(model)
+    assert "files.exclude = ['model.safetensors.index.json']" in str(caught.value.hint)
+    spec = ModelSpec(name="m", files=FileSelection(exclude=(INDEX,)))
+    assert carry(FolderSource(spec, model), model).entry.facts.weight_bytes == BYTES
+
+
+def test_where_the_index_alone_is_off_the_hint_says_what_to_do(model: Path) -> None:
+    put(model, SHARDS)
+    last = "model-00002-of-00002.safetensors"
+    write_index(model / INDEX, {**SHARDS, last: {**SHARDS[last], "mtp.fc.weight": 1}})
+    with pytest.raises(DamagedError, match=r"lacks mtp\.fc\.weight") as caught:
+        facts(model)
+    assert "files.exclude" in str(caught.value.hint)
+    (model / "vocab.txt").unlink()
+    with pytest.raises(DamagedError, match="there is no tokenizer") as caught:
+        facts(model)
+    assert "files.exclude" not in str(caught.value.hint)
 
 
 def test_a_missing_shard_alone_is_no_other_version(model: Path) -> None:
     put(model, SHARDS, index=True)
     (model / "model-00001-of-00002.safetensors").unlink()
-    assert "two versions" not in findings(model)
+    with pytest.raises(DamagedError) as caught:
+        facts(model)
+    assert "two versions" not in str(caught.value)
+    assert "files.exclude" not in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("index", [False, True])
