@@ -104,7 +104,8 @@ def named(value: Any) -> Any:
     """Return a value as JSON has it, each row of it as an object with names."""
     if isinstance(value, msgspec.Struct):
         keys = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
-        return {key: named(getattr(value, field)) for field, key in keys}
+        told = {key: getattr(value, field) for field, key in keys}
+        return {key: named(one) for key, one in told.items() if one is not msgspec.UNSET}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: named(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
