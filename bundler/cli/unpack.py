@@ -108,14 +108,14 @@ def _shared(
     from bundler.archive.share import SharedFiles
     from bundler.installation import VOLUMES
 
-    where = ""
+    where = end = ""
     shelf: Shelf = SharedFiles(bundle)
     if isinstance(bundle, SharedBundle):
         shelf = bundle.kept = KeptVolumes(bundle, destination.absolute() / VOLUMES)
-        where = f" from {shelf.folder}, which may be deleted after that"
+        where, end = f" from {shelf.folder}", ", and the folder may be deleted then"
     with sharing(bundle, shelf, bind, port, sources) as thread:
         yield
-        say(f"sharing {bundle.name}{where}; ^C ends it")
+        say(f"sharing {bundle.name}{where}; ^C ends it{end}")
         show_document()
         thread.join()
 
