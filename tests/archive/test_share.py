@@ -25,17 +25,23 @@ from bundler.archive.sums import digest_in
 from bundler.archive.trust import Trust
 from bundler.archive.unpack import unpack_bundle
 from bundler.archive.writer import write_bundle
+from bundler.common.progress import SILENT
 from bundler.errors import DamagedError, FetchError, UntrustedError
-from bundler.installation import VOLUMES
+from bundler.host import preflight
+from bundler.installation import VOLUMES, Receipt, write_receipt
+from bundler.work.unpack import UnpackOptions, check
+from bundler.work.update import place_for
+from bundler.work.usage import usage
 from tests.archive.make import flip, make_tree, recipe_of, snapshot
 from tests.cli.conftest import PROJECT, run_bundler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bundler.archive.http_bundle import SharedBundle
     from bundler.archive.share import Shelf
+    from bundler.host.space import Need
 
 
 @pytest.fixture
@@ -320,6 +326,52 @@ def test_what_was_kept_is_compared_before_it_is_given(bundle: Path, tmp_path: Pa
     assert snapshot(tmp_path / "next") == snapshot(tmp_path / "tree")
     assert sum(name.startswith("data-") for name in read) == 1, "the damaged frame alone"
     assert (to / VOLUMES / "data-00002.tar.zst").is_file()
+
+
+def test_what_was_kept_is_a_bundle_that_can_be_shared_later(bundle: Path, tmp_path: Path) -> None:
+    to = tmp_path / "to"
+    with served(bundle) as address, relay([address], bundle, to) as (_, opened):
+        write_receipt(to, Receipt(files=unpack_bundle(opened, to).files))
+    (part,) = (one for one in usage(to) if one.part == "volumes for other hosts")
+    assert part.bytes >= sum(path.stat().st_size for path in bundle.glob("data-*"))
+    with served(to / VOLUMES) as address:
+        unpack(address, bundle, tmp_path / "later")
+    assert snapshot(tmp_path / "later") == snapshot(tmp_path / "tree")
+    # Another bundle's take their place.
+    write_bundle(recipe_of(tmp_path / "tree", level=5), [tmp_path / "second"])
+    with served(tmp_path / "second") as address, relay([address], tmp_path / "second", to) as (_, opened):
+        opened.content(0)
+    assert (to / VOLUMES / "SHA256SUMS").read_bytes() == (tmp_path / "second/SHA256SUMS").read_bytes()
+    assert len([*(to / VOLUMES).glob("data-*")]) == 1
+
+
+def test_there_must_be_room_for_what_is_kept(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[Need] = []
+
+    def look(needs: Sequence[Need], *_: object) -> list[object]:
+        wanted.extend(needs)
+        return []
+
+    monkeypatch.setattr(preflight.disk_checks, "check_space", look)
+    size = sum(path.stat().st_size for path in bundle.glob("data-*"))
+    with served(bundle) as address, relay([address], bundle, tmp_path / "to") as (_, opened):
+        options = UnpackOptions(reporter=SILENT, install=False)
+        check(opened, place_for(opened, tmp_path / "to"), options)
+    (need,) = (one for one in wanted if one.part == "volumes for other hosts")
+    assert need.folder == tmp_path / "to" / VOLUMES and 0 < need.size <= size
+
+
+def test_a_disk_is_shared_while_it_is_unpacked(bundle: Path, tmp_path: Path) -> None:
+    """Nothing is kept then: the others read what the disk has."""
+    words = ["unpack", str(bundle), str(tmp_path / "to"), "--share", "--no-install"]
+    with running([*words, "--bind", "127.0.0.1", "--port", "0"]) as line:
+        words = line.split()
+        words[words.index("DEST")] = str(tmp_path / "next")
+        assert run_bundler(*words, "--no-install").returncode == 0
+    assert snapshot(tmp_path / "next") == snapshot(tmp_path / "to") == snapshot(tmp_path / "tree")
+    assert not (tmp_path / "to" / VOLUMES).exists()
 
 
 def test_unpack_shares_on_and_says_how(bundle: Path, tmp_path: Path) -> None:
