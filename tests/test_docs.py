@@ -17,7 +17,7 @@ DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
     *("docs/ARCHITECTURE.md", "docs/FORMAT.md", "docs/JSON.md", "docs/REPORT.md", "docs/SECURITY.md"),
 )
-SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host"}
+SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host", "any": "Any host"}
 """README's word for each group of commands."""
 
 ENDINGS = "py|md|toml|lock|sh|j2"
