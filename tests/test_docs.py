@@ -25,7 +25,7 @@ DOCUMENTS = (
     *("docs/ARCHITECTURE.md", "docs/FORMAT.md", "docs/GPU.md", "docs/JSON.md", "docs/MODELS.md"),
     *("docs/REPORT.md", "docs/SECURITY.md", "docs/SERVING.md", "docs/SPEED.md", "docs/UPDATING.md"),
 )
-SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host"}
+SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host", "any": "Any host"}
 """README's word for each group of commands."""
 
 ENDINGS = "py|md|toml|lock|sh|j2"
