@@ -22,6 +22,14 @@ class BundlerCommand(click.Command):
         MANNER.begin(self.name, args)
         return super().make_context(info_name, args, *rest, **extra)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """End the help with examples, as they are typed: none is wrapped."""
+        from bundler.cli.examples import EXAMPLES
+
+        with formatter.section("Examples"):
+            for line in EXAMPLES.get(self.name or "", ()):
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and print its answer for programs, also where it fails."""
         from bundler.cli.verbose import timed
