@@ -31,7 +31,11 @@ def picture(charts: Sequence[Chart]) -> str:
     parts = [part for at, chart in enumerate(charts) for part in _chart(chart, at * WIDTH)]
     size = f'width="{WIDTH * len(charts)}" height="{HEIGHT + _legend_height(charts)}"'
     style = 'font-family="sans-serif" font-size="11" fill="#1f2328"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{PAPER}\n' + "\n".join(parts) + "\n</svg>\n"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{PAPER}\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
 
 
 def _legend_height(charts: Sequence[Chart]) -> int:
