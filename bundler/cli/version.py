@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import msgspec
 
 import bundler
 from bundler.cli.output import show
+from bundler.common.ask import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,10 +63,10 @@ def commit() -> str | None:
 def _checkout_commit() -> str | None:
     words = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = ask(words, seconds=GIT_SECONDS)
+    except OSError:
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return done.out.strip() or None if done.code == 0 else None
 
 
 def _installed_commit() -> str | None:
