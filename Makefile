@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "bundler needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "installing into $(VENV) what pyproject.toml names; the first time that is a minute"
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP) ## pack, verify, unpack and install a small bundle, all real, in ./demo

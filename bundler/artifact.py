@@ -32,7 +32,7 @@ class Artifact:
     index: str | None = None
     """The index page a wheel came from, where the lock names it."""
     md5: str | None = None
-    """Lower-case hex, of a conda package for which the lock states no sha256; old channels have no other."""
+    """Lower-case hex, where the lock states no sha256: old channels and indexes have no other."""
 
     @property
     def pinned(self) -> str | None:

@@ -216,12 +216,11 @@ def _conda(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal 
             f"is for {place}, not for {subdir}",
             f"add {subdir} to the workspace's platforms and lock again",
         )
-    sha256 = _digest(package, "sha256")
-    md5 = None if sha256 else _digest(package, "md5")
+    sha256, md5 = _digests(package)
     artifact = Artifact(
         "conda", name, version, location, sha256, package.size, build=build, subdir=place, md5=md5
     )
-    return artifact, None if artifact.pinned else _unhashed(label, "has neither sha256 nor md5 in the lock")
+    return artifact, None if artifact.pinned else _unhashed(label)
 
 
 def _wheel(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal | None]:
@@ -248,9 +247,15 @@ def _wheel(package: LockPackage, subdir: str) -> tuple[Artifact | None, Refusal 
         return None, Refusal(
             "platform", label, f"is a wheel for another platform ({filename})", f"lock it for {subdir}"
         )
+    sha256, md5 = _digests(package)
+    artifact = Artifact("wheel", name, version, location, sha256, package.size, index=package.index, md5=md5)
+    return artifact, None if artifact.pinned else _unhashed(label)
+
+
+def _digests(package: LockPackage) -> tuple[str | None, str | None]:
+    """Return the sha256 that the lock states, and where it states none the md5."""
     sha256 = _digest(package, "sha256")
-    artifact = Artifact("wheel", name, version, location, sha256, package.size, index=package.index)
-    return artifact, None if artifact.pinned else _unhashed(label, "has no sha256 in the lock")
+    return sha256, None if sha256 else _digest(package, "md5")
 
 
 def _digest(package: LockPackage, kind: Literal["sha256", "md5"]) -> str | None:
@@ -292,11 +297,11 @@ def _unreachable(label: str, location: str) -> Refusal:
     )
 
 
-def _unhashed(label: str, reason: str) -> Refusal:
+def _unhashed(label: str) -> Refusal:
     return Refusal(
         "hash",
         label,
-        reason,
+        "has no sha256 in the lock, and no md5",
         "use an index or channel that states it and lock again, or --allow-unhashed",
     )
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import re
 import tomllib
+import typing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from bundler import __version__
 from bundler.cli.main import COMMANDS, MODULES
+from bundler.model import ModelSpec
 from tests.test_architecture import ARROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-    *("docs/ARCHITECTURE.md", "docs/FORMAT.md", "docs/JSON.md", "docs/REPORT.md", "docs/SECURITY.md"),
+    *("docs/ARCHITECTURE.md", "docs/FORMAT.md", "docs/GPU.md", "docs/JSON.md", "docs/MODELS.md"),
+    *("docs/REPORT.md", "docs/SECURITY.md", "docs/SERVING.md", "docs/SPEED.md", "docs/UPDATING.md"),
 )
-SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host"}
+SIDES = {"online": "Online host", "either": "Bundle", "air-gapped": "Air-gapped host", "any": "Any host"}
 """README's word for each group of commands."""
 
 ENDINGS = "py|md|toml|lock|sh|j2"
@@ -131,6 +139,34 @@ def test_the_table_of_rooms_is_the_one_that_the_code_is_held_to() -> None:
 
 def _named(table: list[list[str]]) -> list[tuple[list[str], str]]:
     return [(words(room), others) for room, _, others in table]
+
+
+def test_every_key_of_a_models_manifest_is_told() -> None:
+    told = {
+        key for first, _ in rows(text_of("docs/MODELS.md"), "key") for key in re.findall(r"`([^`]+)`", first)
+    }
+    assert told == set(_keys(ModelSpec, ""))
+
+
+def _keys(struct: type[msgspec.Struct], before: str) -> Iterator[str]:
+    """Yield a manifest's keys with dots between; of a table its own, of several tables itself, too."""
+    for one in msgspec.structs.fields(struct):
+        name = before + one.encode_name
+        inner = [part for part in (one.type, *typing.get_args(one.type)) if _is_struct(part)]
+        if not inner or typing.get_origin(one.type) is tuple:
+            yield name
+        for part in inner:
+            yield from _keys(part, f"{name}.")
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def test_the_example_of_a_manifest_is_read() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", text_of("docs/MODELS.md"), re.DOTALL)
+    spec = msgspec.toml.decode(example, type=ModelSpec)
+    assert spec.name == "My-Model" and spec.smoke.tools
 
 
 def test_the_changelog_begins_with_this_version() -> None:

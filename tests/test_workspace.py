@@ -378,15 +378,17 @@ def test_unhashed_wheels_are_carried_where_the_user_says_so(tmp_path: Path) -> N
 MD5 = "0123456789abcdef0123456789ABCDEF"
 
 
-def test_conda_packages_that_an_md5_alone_fixes_are_carried(tmp_path: Path) -> None:
-    """Channels of old servers state no sha256."""
+def test_packages_that_an_md5_alone_fixes_are_carried(tmp_path: Path) -> None:
+    """Channels and indexes of old servers state no sha256."""
     lock = lock_of(
         f"conda: {CHANNEL}/linux-64/old-1.0-0.tar.bz2\nmd5: {MD5}",
         f"conda: {CHANNEL}/linux-64/new-1.0-0.conda\nmd5: {MD5}\nsha256: {SHA}",
+        f"pypi: {HOST}/n/n-1.0-py3-none-any.whl\nname: n\nmd5: {MD5}",
     )
     workspace = Workspace.load(write(tmp_path, lock))
     workspace.check_carriable(["default"])
-    old, new = workspace.environment("default").artifacts
+    old, new, wheel = workspace.environment("default").artifacts
+    assert (wheel.sha256, wheel.md5) == (None, MD5.lower())
     assert (old.sha256, old.md5, old.pinned) == (None, MD5.lower(), f"md5:{MD5.lower()}")
     assert (new.sha256, new.md5, new.pinned) == (SHA, None, SHA)
 
@@ -394,8 +396,8 @@ def test_conda_packages_that_an_md5_alone_fixes_are_carried(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (f"conda: {CHANNEL}/linux-64/old-1.0-0.conda", "old-1.0: has neither sha256 nor md5 in the lock"),
-        (f"pypi: {HOST}/n/n-1.0-py3-none-any.whl\nname: n\nmd5: {MD5}", "n-1.0: has no sha256 in the lock"),
+        (f"conda: {CHANNEL}/linux-64/old-1.0-0.conda", "old-1.0: has no sha256 in the lock, and no md5"),
+        (f"pypi: {HOST}/n/n-1.0-py3-none-any.whl\nname: n", "n-1.0: has no sha256 in the lock, and no md5"),
     ],
 )
 def test_what_no_digest_fixes_is_refused(tmp_path: Path, entry: str, said: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.command import command
+from bundler.cli.completion import locked_environments
 from bundler.cli.options import workspace_option
 from bundler.cli.output import answer, say
 from bundler.cli.progress import reporter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     "keep",
     multiple=True,
     metavar="ENV",
+    shell_complete=locked_environments,
     help="An environment whose artifacts stay; repeatable.  [default: all of the lock]",
 )
 @click.option("--caches", is_flag=True, help="The installers' caches, too: a rehearsal fills them again.")

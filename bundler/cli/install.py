@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bundler.cli.command import command
+from bundler.cli.completion import installed_environments
 from bundler.cli.options import installer_option
 from bundler.cli.output import answer, named, say
 from bundler.cli.progress import reporter
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 @click.argument(
     "destination", metavar="[DEST]", type=click.Path(path_type=Path, file_okay=False), required=False
 )
-@click.option("-e", "--env", "names", multiple=True, metavar="ENV", help="An environment.  [default: all]")
+@click.option(
+    "-e",
+    "--env",
+    "names",
+    multiple=True,
+    metavar="ENV",
+    shell_complete=installed_environments,
+    help="An environment.  [default: all]",
+)
 @installer_option
 @click.option(
     "--prune-store", is_flag=True, help="Remove .pkg-cache/mirror afterwards: disk space, no re-install."

@@ -6,7 +6,7 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from bundler.cli.output import MANNER
 from bundler.cli.usage import no_such_command
 from bundler.cli.version import version_option
 from bundler.errors import BundlerError, exit_codes
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 ONLINE = "Online host"
 COMMANDS: dict[str, dict[str, str]] = {
@@ -55,6 +58,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "smoke": "bundler.cli.smoke",
         "systemd": "bundler.cli.systemd",
     },
+    "Any host": {"completion": "bundler.cli.completion"},
 }
 """Each command's module, by the place where it is used. A module holds a command of the same name."""
 
@@ -83,9 +87,20 @@ class LazyGroup(click.Group):
 
         :raises UsageError: there is none, with those of a near name.
         """
-        if args[0] not in MODULES and not args[0].startswith("-"):
+        if args[0] not in MODULES and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise no_such_command(args[0], MODULES)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Offer the commands without importing them; options as any command does."""
+        from click.shell_completion import CompletionItem
+
+        from bundler.cli.summaries import SUMMARIES
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=SUMMARIES[name]) for name in names]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by the host they run on."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bundler.cli.completion import known_models, locked_environments
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -140,6 +142,7 @@ def choice_options(command: Command) -> Command:
             "models",
             multiple=True,
             metavar="MODEL",
+            shell_complete=known_models,
             help="A manifest's name, PATH.toml, hf:OWNER/NAME, ms:OWNER/NAME or a folder; repeatable.",
         ),
         click.option(
@@ -148,6 +151,7 @@ def choice_options(command: Command) -> Command:
             "environments",
             multiple=True,
             metavar="ENV",
+            shell_complete=locked_environments,
             help="An environment of pixi.toml, or a feature of its own (cu126); repeatable.  "
             "[default: 'default', or none with --model]",
         ),

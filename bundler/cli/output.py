@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,12 +35,19 @@ class Manner:
 
     command: str | None = None
     json: bool = False
+    quiet: bool = False
+    """Only the answer and errors."""
+    verbose: bool = False
+    """Each line of news with the time since the start, and the programs that are run."""
+    started: float = 0.0
+    """By the monotonic clock."""
     facts: dict[str, Any] | None = None
     """What it answered; ``None`` once that is printed."""
 
     def begin(self, command: str | None, words: Sequence[str]) -> None:
         """Begin anew with a command; ``--json`` counts even where its other words are off."""
-        self.command, self.facts = command, {}
+        self.command, self.facts, self.started = command, {}, time.monotonic()
+        self.quiet = self.verbose = False
         self.json = "--json" in itertools.takewhile(lambda word: word != "--", words)
 
 
@@ -120,6 +128,10 @@ def say(line: str, *, result: bool = False) -> None:
 
     Never raises: work that must be done to its end doesn't depend on who hears of it.
     """
+    if MANNER.quiet and not result:
+        return
+    if MANNER.verbose and not result:
+        line = f"{time.monotonic() - MANNER.started:8.1f} s  {line}"
     stream = sys.stdout if result and not MANNER.json else sys.stderr
     with unheard(stream):
         if "tqdm" in sys.modules:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from bundler.cli.output import say, unheard
+from bundler.cli.output import MANNER, say, unheard
+from bundler.common.progress import SILENT
 from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ LINE_INTERVAL = 10.0
 
 
 def reporter() -> Reporter:
-    """Return bars where standard error is a terminal of known width, else plain lines.
+    """Return bars where standard error is a terminal of known width, else plain lines; quiet, neither.
 
     A serial console has no width, and tqdm would print nothing at all there.
     """
+    if MANNER.quiet:
+        return SILENT
     return BarReporter() if sys.stderr.isatty() and _columns() else LineReporter()
 
 
@@ -92,6 +95,8 @@ class StageLine:
 
     def __call__(self, stage: str, line: str) -> None:
         """Show the line of a stage; both empty where nothing is waited for any more."""
+        if MANNER.quiet:
+            return
         with unheard(sys.stderr):
             if sys.stderr.isatty() and _columns():
                 self._show(line)

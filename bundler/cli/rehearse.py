@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.command import command
+from bundler.cli.completion import locked_environments
 from bundler.cli.options import (
     installer_option,
     platform_option,
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 
 @command("rehearse")
 @click.option(
-    "-e", "--env", "names", multiple=True, required=True, metavar="ENV", help="An environment of the lock."
+    "-e",
+    "--env",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="ENV",
+    shell_complete=locked_environments,
+    help="An environment of the lock.",
 )
 @installer_option
 @click.option("--again", is_flag=True, help="Do it, whatever is remembered of an earlier one.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.command import command
+from bundler.cli.completion import installed_parts
 from bundler.cli.output import answer, say
 from bundler.cli.progress import reporter
 from bundler.cli.serving import installation_option
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @command("remove")
-@click.argument("names", metavar="MODEL|ENV…", nargs=-1, required=True)
+@click.argument("names", metavar="MODEL|ENV…", nargs=-1, required=True, shell_complete=installed_parts)
 @installation_option
 def remove_command(names: tuple[str, ...], begin: Path) -> None:
     """Take models or environments out of an installation.

@@ -55,7 +55,7 @@ KNOWN = ("ready", "warming up", "ended")
 @click.option("--no-wait", is_flag=True, help="With --detach: return at once.")
 @click.option("--no-warm-up", is_flag=True, help="Ready without first chats: the first user waits for them.")
 @start_options
-@click.option("--quiet", is_flag=True, help="Don't show the server's log.")
+@click.option("--no-log", is_flag=True, help="Don't show the server's log.")
 @click.option("--no-read-ahead", is_flag=True, help="Don't read the weights into the page cache meanwhile.")
 @key_option("A file with the key that clients must give; readable by its owner alone.")
 @launch_options
@@ -92,7 +92,7 @@ def serve_command(**options: Any) -> None:
         count=StageLine(),
         warm_up=warm_up,
     )
-    if not (detach or options["quiet"]):
+    if not (detach or options["no_log"] or MANNER.quiet):
         settings = replace(settings, echo=echo)
     with supervised(launch, opened.host, os.environ, settings, detach=detach) as server:
         say(f"{launch.target.spec.name}: pid {server.state.pid}, log {server.state.log}")

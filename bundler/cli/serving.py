@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bundler.cli.completion import installed_environments, installed_models
 from bundler.cli.options import launch_option
 from bundler.installation import UNNAMED
 from bundler.serve.cluster import nodes_of
@@ -70,9 +71,19 @@ selection_options = option_group(
         help="The installation.  [default: this bin/bundler's own, $BUNDLER_HOME, here, above, below]",
     ),
     click.option(
-        "-e", "--env", "environment", metavar="NAME", help="The environment, where there are several."
+        "-e",
+        "--env",
+        "environment",
+        metavar="NAME",
+        shell_complete=installed_environments,
+        help="The environment, where there are several.",
     ),
-    click.option("--model", metavar="NAME", help="The model, where there are several."),
+    click.option(
+        "--model",
+        metavar="NAME",
+        shell_complete=installed_models,
+        help="The model, where there are several.",
+    ),
     click.option("--python", metavar="PATH", help="Serve from an interpreter that has SGLang already."),
     launch_option,
 )

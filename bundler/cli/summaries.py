@@ -32,4 +32,5 @@ SUMMARIES: dict[str, str] = {
     "stop": "End the detached server and every process of it.",
     "smoke": "Ask a server and check its answers.",
     "systemd": "Write a systemd unit for the server.",
+    "completion": "Print a shell's completion of these words.",
 }

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundler.cli.command import SHARED_WORDS
 from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+PROGRAM = "bundler"
 SERVER_FLAGS = "extra"
 """The parameter of those commands that take SGLang's own flags after ``--``."""
 
 
 def no_such_command(word: str, known: Iterable[str]) -> UsageError:
     """Return the error for a command that isn't there, with those of a near name."""
-    return UsageError(f"no such command {word!r}", hint=_instead(get_close_matches(word, known), "bundler"))
+    return UsageError(f"no such command {word!r}", hint=_instead(get_close_matches(word, known), PROGRAM))
 
 
 def usage_error(problem: click.UsageError, words: Sequence[str]) -> UsageError:
@@ -29,19 +31,21 @@ def usage_error(problem: click.UsageError, words: Sequence[str]) -> UsageError:
     if isinstance(problem, click.NoSuchOption):
         return _no_such_option(problem, words)
     text = problem.format_message().strip().removesuffix(".")
-    path = problem.ctx.command_path if problem.ctx else "bundler"
+    path = problem.ctx.command_path if problem.ctx else PROGRAM
     return UsageError(text[:1].lower() + text[1:], hint=_instead((), path))
 
 
 def _no_such_option(problem: click.NoSuchOption, words: Sequence[str]) -> UsageError:
     option = problem.option_name
     command = problem.ctx.command if problem.ctx else None
-    path = problem.ctx.command_path if problem.ctx else "bundler"
+    path = problem.ctx.command_path if problem.ctx else PROGRAM
     what = f"no such option {option!r}"
     takes_flags = command is not None and any(one.name == SERVER_FLAGS for one in command.params)
     if takes_flags and option.startswith("--") and (not problem.possibilities or _is_sglangs(option)):
         hint = f"SGLang's own flags go after --: {path} -- {_with_value(option, words)}"
         return UsageError(f"{what} of {path}", hint=hint)
+    if path == PROGRAM and option in SHARED_WORDS:
+        return UsageError(f"{option} stands behind the command", hint=f"{PROGRAM} COMMAND {option}")
     return UsageError(what, hint=_instead(problem.possibilities or (), path))
 
 

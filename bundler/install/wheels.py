@@ -14,8 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.common.digest import sha256_of
+from bundler.common.digest import digests_of
 from bundler.errors import InstallError
+from bundler.store import REFILL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ def lay_out(wheels: Sequence[Artifact], store: Store, links: Path, folder: Path)
         under the path that the wheels were found at, so another path costs another copy of them all.
     :param folder: where the requirements file goes.
     :returns: the requirements file.
-    :raises InstallError: two wheels have one name.
+    :raises InstallError: two wheels have one name, or one hasn't the md5 that the lock fixes it by.
     """
     if links.exists():
         shutil.rmtree(links)
@@ -63,11 +64,24 @@ def lay_out(wheels: Sequence[Artifact], store: Store, links: Path, folder: Path)
             (links / wheel.filename).symlink_to(path)
         except FileExistsError as problem:
             raise InstallError(f"two wheels of the lock are called {wheel.filename}", where=path) from problem
-        # A wheel that the user allowed without a hash is what the store has.
-        lines.append(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256 or sha256_of(path)}")
+        lines.append(f"{wheel.name}=={wheel.version} --hash=sha256:{_sha256(wheel, path)}")
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(lines) + "\n")
     return requirements
+
+
+def _sha256(wheel: Artifact, path: Path) -> str:
+    """Return the sha256 that uv compares: it takes no md5, so that is compared here.
+
+    A wheel that the user allowed without a hash is what the store has.
+    """
+    if wheel.sha256 is not None:
+        return wheel.sha256
+    found = digests_of(path, ("sha256", "md5"))
+    if wheel.md5 not in (None, found["md5"]):
+        what = f"an artifact of the store is not what the lock promises: {wheel.label}"
+        raise InstallError(what, where=path, hint=REFILL)
+    return found["sha256"]
 
 
 def command(uv: Path, python: Path, requirements: Path, links: Path, cache: Path) -> list[str]:

@@ -109,7 +109,7 @@ def unhashed_files(lock: bytes) -> frozenset[str]:
         return frozenset(
             file_name(str(row.get("pypi") or row.get("conda")))
             for row in rows
-            if not row.get("sha256") and ("pypi" in row or ("conda" in row and not row.get("md5")))
+            if ("pypi" in row or "conda" in row) and not (row.get("sha256") or row.get("md5"))
         )
     except (*UNREADABLE, yaml.YAMLError) as problem:
         raise DamagedError(f"pixi.lock can't be read: {problem}") from problem

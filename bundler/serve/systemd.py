@@ -78,7 +78,7 @@ def _serve(launch: ServerLaunch, rank: int, start_seconds: int) -> list[str]:
         words += [] if value is None else [flag, str(value)]
     if wishes.nnodes > 1:
         words += ["--nnodes", str(wishes.nnodes), "--node-rank", str(rank)]
-    words += ["--timeout", str(start_seconds), "--quiet"]
+    words += ["--timeout", str(start_seconds), "--no-log"]
     return [*words, "--", *wishes.extra] if wishes.extra else words
 
 

@@ -62,13 +62,18 @@ def _base(name: str, digest: str, tree: Iterable[Entry]) -> DeltaBase:
     return DeltaBase(Base(name=name, manifest_sha256=digest), contents)
 
 
-def known_by_digest(members: Iterable[Member], base: DeltaBase, reporter: Reporter) -> Iterator[Member]:
-    """Hash those files whose publisher gives no digest and whose size the base has, and yield all."""
+def known_by_digest(members: Iterable[Member], base: DeltaBase, reporter: Reporter) -> list[Member]:
+    """Hash those files whose publisher gives no digest and whose size the base has; return all."""
+    found = list(members)
     sizes = {size for _, size in base.contents}
-    for member in members:
-        doubtful = member.kind == "file" and member.sha256 is None and member.size in sizes
-        if doubtful and isinstance(member.source, FileSource):
-            with reporter.phase(f"hash {member.path.rpartition('/')[2]}", member.size) as meter:
-                yield replace(member, sha256=sha256_of(member.source.path, meter.advance))
-        else:
-            yield member
+    doubtful = {
+        number: member.source.path
+        for number, member in enumerate(found)
+        if isinstance(member.source, FileSource) and member.sha256 is None and member.size in sizes
+    }
+    if doubtful:
+        total = sum(found[number].size for number in doubtful)
+        with reporter.phase("compare with the base", total) as meter:
+            for number, path in doubtful.items():
+                found[number] = replace(found[number], sha256=sha256_of(path, meter.advance))
+    return found

@@ -208,7 +208,7 @@ def _recipe(
     members = _members(selection, models)
     base = read_base(options.since) if options.since else None
     if base is not None:
-        members = [*known_by_digest(members, base, options.reporter)]
+        members = known_by_digest(members, base, options.reporter)
     runtime, companions = _runtime(selection, members, options, scratch)
     head = Manifest(
         name=name,

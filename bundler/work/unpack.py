@@ -174,11 +174,12 @@ def _kept(bundle: Bundle, lacking: Manifest) -> list[Need]:
 def serving_line(manifest: Manifest, host: HostFacts) -> str | None:
     """Say on one line what would keep the server from running here; unpacking doesn't depend on it.
 
-    :returns: ``None`` where nothing would, or the bundle isn't for GPUs.
+    :returns: ``None`` where nothing would, or none of the bundle's environments is for GPUs.
     """
     from bundler.host.doctor import examine_all
 
-    if not manifest.models and not any(one.cuda for one in manifest.environments):
+    environments = manifest.environments
+    if not any(one.cuda or one.sglang for one in environments) and (environments or not manifest.models):
         return None
     found = examine_all(host, manifest.environments, manifest.models)
     names = list(dict.fromkeys(finding.name for finding in found if finding.level == "fail"))

@@ -100,6 +100,7 @@ def online(walk: Walk, packed: Path, tmp_path: Path) -> None:
     assert "UV_CACHE_DIR" in walk.run("env", "-C", tmp_path)["variables"]
     assert walk.run("clean", "-C", workspace, "--dry-run")["dry_run"] is True
     assert "GLM-4.7" in {one["name"] for one in walk.run("models")["models"]}
+    assert "_BUNDLER_COMPLETE" in walk.run("completion", "fish")["script"]
     done = walk.run("pack", "--model", model, "--parity", "1", "-o", tmp_path / "bundles")
     assert done["rehearsal"]["status"] == "not rehearsed" and len(done["sums_sha256"]) == 64
     assert [set(one) for one in done["volumes"]] == [{"name", "size", "sha256", "frames"}]

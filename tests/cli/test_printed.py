@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,9 +30,10 @@ MASKS = (
 """What differs from host to host and from day to day."""
 
 
-def chapter() -> list[tuple[list[str], list[str]]]:
-    """Return the chapter's commands, as words, each with the lines that it prints."""
-    text = (PROJECT / "README.md").read_text().partition("\n## Later\n")[2].partition("\n## ")[0]
+def chapter(title: str = "## Later") -> list[tuple[list[str], list[str]]]:
+    """Return a chapter's commands, as words, each with the lines that it prints."""
+    mark = title.split()[0]
+    text = (PROJECT / "README.md").read_text().partition(f"\n{title}\n")[2].partition(f"\n{mark} ")[0]
     found: list[tuple[list[str], list[str]]] = []
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         for line in block.splitlines():
@@ -65,6 +67,20 @@ def test_the_comparison_can_fail() -> None:
     assert len(chapter()) >= 8
 
 
+def test_pack_prints_what_is_shown(packed: Path, tmp_path: Path) -> None:
+    ((words, shown),) = chapter("### With a network: pack")
+    workspace = tmp_path / "workspace"
+    shutil.copytree(packed.parents[1] / "workspace", workspace, symlinks=True)
+    shutil.copytree(packed.parents[1] / "tiny-glm4-moe", workspace / "tiny-glm4-moe")
+    real = {"/media/disk": str(tmp_path / "disk"), "WORKSPACE": str(workspace)}
+    command = [word.replace("/media/disk", real["/media/disk"]) for word in words]
+    command[command.index("tiny-glm4-moe")] = "./tiny-glm4-moe"
+    printed = _run([*command, "--rehearse-again"], None, workspace)
+    for name, place in real.items():
+        printed = [line.replace(place, name) for line in printed]
+    assert fits(shown, printed), "\n".join([" ".join(words), *printed])
+
+
 def test_what_is_shown_is_printed(packed: Path, newer: Path, tmp_path: Path) -> None:
     assert run_bundler("unpack", packed, tmp_path / "glm", *NATIVE).returncode == 0
     (tmp_path / "second-disk").mkdir()
@@ -94,11 +110,12 @@ def test_what_is_shown_is_printed(packed: Path, newer: Path, tmp_path: Path) -> 
             assert fits(shown, printed), "\n".join([" ".join(words), *printed])
 
 
-def _run(words: list[str], running: ExitStack | None) -> list[str]:
+def _run(words: list[str], running: ExitStack | None, folder: Path | None = None) -> list[str]:
     """Return what a command prints, on both streams; one that goes on is ended with the stack."""
     more = ["--bind", "127.0.0.1", "--port", "0"] if running is not None else []
     process = subprocess.Popen(
         [sys.executable, "-m", "bundler", *words, *more],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bundler.common.units import duration_text, size_text
 from bundler.errors import InterruptError
+from tests.demo import shown
 from tests.demo.shell import Shell, StepError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Demo:
     """An interpreter that has SGLang; then the model is served for real."""
     flags: tuple[str, ...] = ()
     """``--`` and SGLang's flags."""
+    model: str = MODEL
     shell: Shell = field(default_factory=Shell)
 
     @property
@@ -67,6 +69,19 @@ class Demo:
     @property
     def from_nothing(self) -> Path:
         return self.folder / "from-nothing"
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "second-disk"
+
+    @property
+    def sheet(self) -> Path:
+        return self.folder / "transfer-sheet.html"
+
+    @property
+    def installer(self) -> tuple[str, ...]:
+        """How to install: by pixi where there is one."""
+        return () if has_pixi() else ("--installer", "native")
 
     @property
     def served(self) -> tuple[str | Path, ...]:
@@ -124,19 +139,8 @@ def make(demo: Demo) -> None:
 def pack(demo: Demo) -> None:
     """Write the bundle, anew."""
     shutil.rmtree(demo.bundle.parent, ignore_errors=True)
-    demo.shell.bundler(
-        *(
-            "pack",
-            "-C",
-            demo.workspace,
-            "--env",
-            "default",
-            "--model",
-            demo.manifest,
-            "-o",
-            demo.bundle.parent,
-        )
-    )
+    words = ("-C", demo.workspace, "--env", "default", "--model", demo.manifest, "-o", demo.bundle.parent)
+    demo.shell.bundler("pack", *words, "--parity", "1", "--volume-size", "30MB")
 
 
 def verify(demo: Demo) -> None:
@@ -157,8 +161,7 @@ def inspect(demo: Demo) -> None:
 def unpack(demo: Demo) -> None:
     """Unpack and install, anew, where there is no network."""
     shutil.rmtree(demo.installed, ignore_errors=True)
-    installer = () if has_pixi() else ("--installer", "native")
-    demo.shell.cut_off(demo.shell.command, "unpack", demo.bundle, demo.installed, *installer)
+    demo.shell.cut_off(demo.shell.command, "unpack", demo.bundle, demo.installed, *demo.installer)
     demo.shell.bundler("verify", demo.installed)
 
 
@@ -178,6 +181,9 @@ def use(demo: Demo) -> None:
 
 def doctor(demo: Demo) -> None:
     """Compare this host with what the model needs; here that decides nothing."""
+    if not shown.has_gpu():
+        demo.shell.say("(no NVIDIA driver on this machine: `bundler doctor` is for a GPU host)")
+        return
     found = demo.shell.bundler("doctor", *demo.served, *demo.flags, allowed=DOCTOR_FOUND)
     if found:
         demo.shell.say("(what failed is this machine's: to serve takes GPUs and SGLang; the demo goes on)")
@@ -204,6 +210,12 @@ STEPS: tuple[tuple[str, Callable[[Demo], None]], ...] = (
     ("use the installed environment", use),
     ("can this host serve it?", doctor),
     ("launch", launch),
+    ("a disk flips a bit: found, and mended", shown.damage),
+    ("a kill amid the work: the same command goes on", shown.kill),
+    ("whose bundle it is: a signature", shown.sign),
+    ("a second disk, read back from it", shown.second_disk),
+    ("months later: one shard changed, and back again", shown.update),
+    ("the sheet that is signed before the disk leaves", shown.sheet),
 )
 
 
@@ -223,16 +235,21 @@ def tree_size(folder: Path) -> int:
 
 
 def _summary(demo: Demo, seconds: float) -> None:
-    demo.shell.title("what lies where")
+    demo.shell.title("what was shown")
+    for step, spent in demo.shell.spent.items():
+        print(f"  {step:60} {spent:5.1f} s")
     rows = (
         (demo.workspace, "pixi.toml, pixi.lock and the store .pkg-cache"),
         (demo.folder / MODEL, "the model"),
-        (demo.bundle, "the bundle"),
-        (demo.installed, "the installation"),
+        (demo.bundle, "the bundle, with parity and a signature"),
+        (demo.bundle.parent / "next", "what the update carried"),
+        (demo.disk, "the second disk"),
+        (demo.installed, "the installation, two generations of it"),
         (demo.from_nothing, "the one that install.sh made, with bundler's own runtime"),
+        (demo.sheet, "the transfer sheet"),
     )
+    print("\nwhat lies where")
     for path, what in rows:
-        print(f"  {path!s:42} {size_text(tree_size(path)):>8}  {what}")
-    for step, spent in demo.shell.spent.items():
-        print(f"  {step:52} {spent:5.1f} s")
+        size = path.stat().st_size if path.is_file() else tree_size(path)
+        print(f"  {path!s:36} {size_text(size):>8}  {what}")
     print(f"\ndone in {duration_text(seconds)}; again: make demo; away with it: rm -r {demo.folder}")

@@ -69,13 +69,18 @@ class Shell:
             prefix = ()
         return self.run(*(_short(word) for word in prefix), *words, allowed=allowed)
 
+    def show(self, words: Sequence[str | Path], cwd: Path | None = None) -> str:
+        """Print a command as one would type it, and return it."""
+        command = shlex.join(str(word) for word in words)
+        print(f"$ {f'cd {shlex.quote(str(cwd))} && ' if cwd else ''}{command}", flush=True)
+        return command
+
     def run(self, *words: str | Path, cwd: Path | None = None, allowed: Sequence[int] = ()) -> int:
         """Run a command and show it.
 
         :raises StepError: it ended with an exit code that is neither 0 nor allowed, or isn't there.
         """
-        command = shlex.join(str(word) for word in words)
-        print(f"$ {f'cd {shlex.quote(str(cwd))} && ' if cwd else ''}{command}", flush=True)
+        command = self.show(words, cwd)
         try:
             code = subprocess.run([str(word) for word in words], cwd=cwd, check=False).returncode
         except OSError as problem:

@@ -47,7 +47,7 @@ def test_it_ends_with_an_installation_that_imports(demo: tuple[Path, str]) -> No
 def test_the_bundle_stays_and_stock_tools_open_it(demo: tuple[Path, str], tmp_path: Path) -> None:
     if shutil.which("zstd") is None:
         pytest.skip("no zstd here")
-    (bundle,) = (demo[0] / "bundles").iterdir()
+    bundle = demo[0] / "bundles" / "tiny-glm4-moe-demo"
     script = 'sha256sum --quiet -c SHA256SUMS && cat data-*.tar.zst | zstd -d | tar x -C "$1"'
     subprocess.run(["sh", "-ec", script, "sh", str(tmp_path)], cwd=bundle, check=True)
     by_hand = {path.relative_to(tmp_path): path for path in tmp_path.rglob("*") if path.is_file()}
@@ -58,9 +58,26 @@ def test_the_bundle_stays_and_stock_tools_open_it(demo: tuple[Path, str], tmp_pa
 
 def test_it_says_what_lies_where(demo: tuple[Path, str]) -> None:
     folder, printed = demo
-    summary = printed.split("== what lies where")[1]
-    for name in ("workspace", "tiny-glm4-moe", "bundles/tiny-glm4-moe-demo", "installed", "from-nothing"):
+    summary = printed.split("what lies where")[1]
+    for name in ("workspace", "tiny-glm4-moe", "bundles/tiny-glm4-moe-demo", "bundles/next", "second-disk"):
         assert str(folder / name) in summary
+    for name in ("installed", "from-nothing", "transfer-sheet.html"):
+        assert str(folder / name) in summary
+
+
+def test_what_it_shows_besides(demo: tuple[Path, str]) -> None:
+    """A bit that was flipped is mended, a kill mended by the same command, an update taken back."""
+    folder, printed = demo
+    steps = {part.partition("\n")[0]: part for part in printed.split("\n== ")}
+    assert "error: " in steps["a disk flips a bit: found, and mended"]
+    bundle = folder / "bundles" / "tiny-glm4-moe-demo"
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=bundle, check=True)
+    killed = steps["a kill amid the work: the same command goes on"]
+    assert "SIGKILL: exit code -9" in killed and not (folder / "killed").exists()
+    assert "error: " in steps["whose bundle it is: a signature"]
+    assert (bundle / "SHA256SUMS.sig").is_file()
+    assert "generation 1 counts now" in steps["months later: one shard changed, and back again"]
+    assert "<html" in (folder / "transfer-sheet.html").read_text()
 
 
 def test_a_failing_command_ends_it(capfd: pytest.CaptureFixture[str]) -> None:

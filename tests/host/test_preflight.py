@@ -225,6 +225,9 @@ def test_a_host_without_a_driver_is_told_once(tmp_path: Path) -> None:
     line = serving_line(manifest, host)
     assert line is not None and line.startswith("serving here will need 1 thing: NVIDIA driver;")
     assert serving_line(manifest, TARGET) is None
+    # An environment without CUDA and SGLang serves nowhere: this host lacks nothing for it.
+    plain = msgspec.structs.replace(manifest.environments[0], cuda=None, sglang=None)
+    assert serving_line(msgspec.structs.replace(manifest, environments=(plain,)), host) is None
 
 
 def test_a_container_without_the_drivers_library_is_told_once() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -79,14 +79,18 @@ class Stage:
 
 
 def leave_md5_alone(stage: Stage) -> None:
-    """Take the sha256 of each conda package out of the lock."""
+    """Take each package's sha256 out of the lock, and leave its md5."""
     lock = stage.root / "pixi.lock"
-    stated = re.compile(r"(- conda: (?:(?!\n- ).)*?)\n  sha256: \S+", re.DOTALL)
-    lock.write_text(stated.sub(r"\1", lock.read_text()))
+    text = lock.read_text()
+    for environment in stage.workspace.environments.values():
+        for one in environment.artifacts:
+            data = stage.store.path(one.url).read_bytes()
+            md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+            stated = "" if one.kind == "conda" else f"  md5: {md5}\n"
+            text = text.replace(f"  sha256: {one.sha256}\n", stated)
+    lock.write_text(text)
     stage.workspace = Workspace.load(stage.root)
-    conda = [one for one in stage.environments("default")[0].artifacts if one.kind == "conda"]
-    assert conda
-    assert all(one.md5 for one in conda)
+    assert all(one.md5 for one in stage.environments("default")[0].artifacts)
 
 
 def stand_in(folder: Path, version: str = "pixi 0.77.0", then: str = "") -> StandIn:

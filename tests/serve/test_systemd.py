@@ -31,8 +31,8 @@ def test_what_the_user_wished_is_in_the_unit() -> None:
     wishes = Wishes(tp_size=4, host="127.0.0.1", key_file=Path("/etc/key"), **more)
     words = "--tp-size 4 --host 127.0.0.1 --api-key-file /etc/key --keep-env PIP_X --keep-env LD_Y"
     words += " --allow-launch load-format"
-    assert f"--port 30000 {words} --timeout 60 --quiet\n" in unit(launch(wishes), BUNDLER, start_seconds=60)
-    assert "--port 30000 --timeout 60 --quiet\n" in unit(launch(), BUNDLER, start_seconds=60)
+    assert f"--port 30000 {words} --timeout 60 --no-log\n" in unit(launch(wishes), BUNDLER, start_seconds=60)
+    assert "--port 30000 --timeout 60 --no-log\n" in unit(launch(), BUNDLER, start_seconds=60)
     elsewhere = unit(launch(environment=None, python=Path("/usr/bin/python3"), probed=True), BUNDLER)
     assert "serve --model GLM-4.7 --port 30000 --python /usr/bin/python3 --timeout" in elsewhere
 

@@ -67,7 +67,7 @@ def test_ready_is_warm(bench: Bench) -> None:
 
 def test_status_is_not_ready_before(bench: Bench) -> None:
     """What waits for the server, as the unit does, waits until it is warm."""
-    process = bench.popen(*bench.serve("--quiet"), STANDIN="mute")
+    process = bench.popen(*bench.serve("--no-log"), STANDIN="mute")
     try:
         wait_for(lambda: asked(bench))
         assert "warming up" in bench.run("status").stdout

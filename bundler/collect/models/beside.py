@@ -71,6 +71,7 @@ def _check_modules(proof: Proof, code: tuple[str, ...]) -> None:
             proof.spoil(name, problem)
             continue
         beside = [f"{name.rpartition('/')[0]}/{path}".lstrip("/") for path in imported_beside(data)]
+        beside = [path for path in beside if f"{path.removesuffix('.py')}/__init__.py" not in proof.sizes]
         lacking = (path for path in beside if path not in proof.sizes and path not in seen)
         proof.say((f"{path} is missing: {name} imports it" for path in lacking), "code files")
         waiting += beside

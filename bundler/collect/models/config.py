@@ -114,6 +114,15 @@ def remote_code(configs: dict[str, dict[str, Any]]) -> tuple[tuple[str, ...], tu
     return tuple(sorted(files)), tuple(sorted(elsewhere))
 
 
+def full_layers(config: dict[str, Any]) -> int | None:
+    """Return how many layers have tensors for certain; ``None`` where the config doesn't tell.
+
+    Where ``block_configs`` describes each layer (Nemotron), some do nothing and have none.
+    """
+    text = _text_config(config)
+    return None if "block_configs" in text else _count(text, "num_hidden_layers", "n_layer")
+
+
 def is_tied(config: dict[str, Any]) -> bool:
     """Return whether the head is the embedding's matrix once more, which then needs no tensor of its own."""
     text = config.get("text_config")

@@ -25,17 +25,22 @@ def named_files(data: bytes) -> tuple[str, ...]:
     return tuple(sorted(set((weight_map(decode(data)[0]) or {}).values())))
 
 
-def check_index(proof: Proof, path: str) -> list[str]:
-    """Compare an index with the shards' headers, both ways; return the shards it names."""
+def check_index(proof: Proof, path: str, *, binding: bool = True) -> list[str]:
+    """Compare an index with the shards' headers, both ways; return the shards it names.
+
+    :param binding: whether the server reads it; another index counts only where a shard of it is there.
+    """
     places = weight_map(proof.json(path))
     if path in proof.broken:
         return []
     if places is None:
-        proof.findings.append(f"{path} has no weight_map")
+        proof.findings += [f"{path} has no weight_map"] if binding else []
         return []
     folder = path.rpartition("/")[0]
     placed = {tensor: f"{folder}/{name}" if folder else name for tensor, name in places.items()}
     named = Counter(placed.values())
+    if not binding and not set(named) & set(proof.sizes):
+        return []
     tied = is_tied(proof.json("config.json"))
     proof.say(
         (

@@ -46,10 +46,12 @@ JSON_FILES = (
     "params.json",
 )
 """Files that SGLang or transformers read as a JSON object."""
+PIECES = ("tokenizer.model", "tiktoken.model", "spiece.model", "spm.model", "sentencepiece.bpe.model")
+"""Tokenizers of sentencepiece or tiktoken; what another ``*.model`` is only the model's code knows."""
 READ = (
     *JSON_FILES,
     "tokenizer.json",
-    "*.model",
+    *PIECES,
     "*.tiktoken",
     "*.jinja",
     "additional_chat_templates/*.jinja",
@@ -105,7 +107,7 @@ def fault(path: str, data: bytes) -> str | None:
     if name.endswith(".json"):
         value, problem = decode(data)
         return problem or _embedded_fault(value)
-    if name.endswith((".model", ".tiktoken")):
+    if name in PIECES or name.endswith(".tiktoken"):
         return _pieces_fault(data)
     return _text_fault(name, data)
 

@@ -29,19 +29,29 @@ def check_weights(proof: Proof, config: dict[str, Any]) -> tuple[str, ...]:
     """Check shards and indexes, those too that aren't loaded; return the files that SGLang loads."""
     shards = sorted(path for path in proof.sizes if path.endswith(".safetensors"))
     _read_headers(proof, [path for path in shards if path not in proof.broken])
-    named, before = {}, len(proof.findings)
-    for path in sorted(proof.sizes):
-        if path.endswith(".safetensors.index.json"):
-            named[path] = check_index(proof, path)
-    loaded = loaded_weights(proof.sizes, named.get(INDEX, ()))
-    if INDEX in proof.sizes:
-        index_alone = _check_versions(proof, named[INDEX])
-        proof.contradictions = len(proof.findings) - before if index_alone else 0
-    else:
+    named = _check_indexes(proof)
+    loaded = loaded_weights(proof.sizes, named)
+    if INDEX not in proof.sizes:
         _check_numbers(proof, loaded)
     _check_places(proof, loaded, shards)
-    _check_layers(proof, configs.read_shape(config).layers, loaded)
+    _check_layers(proof, configs.full_layers(config), loaded)
     return loaded
+
+
+def _check_indexes(proof: Proof) -> list[str]:
+    """Check the index that the server reads, and others as far as they are of what is here.
+
+    :returns: the shards that the first names.
+    """
+    named, before = list[str](), len(proof.findings)
+    if INDEX in proof.sizes:
+        named = check_index(proof, INDEX)
+        if _check_versions(proof, named):
+            proof.contradictions = len(proof.findings) - before
+    for path in sorted(proof.sizes):
+        if path.endswith(".safetensors.index.json") and path != INDEX:
+            check_index(proof, path, binding=False)
+    return named
 
 
 def _read_headers(proof: Proof, shards: list[str]) -> None:

@@ -194,6 +194,11 @@ LAYOUTS = {
     "a tokenizer of the model's own": Layout(
         CODE + "rwkv_vocab_v20230424.txt own_tokenizer.py", "model.safetensors", index=False, config=REMOTE
     ),
+    "a model with files of its own code's": Layout(
+        ABOUT + CODE + "silero_vad.model audio/model.safetensors old.safetensors.index.json",
+        "model-{00001..00002}-of-00002.safetensors",
+        config=REMOTE,
+    ),
     "a pickled model": Layout(
         ABOUT + "pytorch_model.bin", refused="the weights are pickles (pytorch_model.bin)"
     ),

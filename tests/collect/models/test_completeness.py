@@ -287,6 +287,15 @@ def test_code_that_a_config_names_is_parsed(model: Path, code: str, said: str | 
         assert said in findings(model)
 
 
+def test_a_package_beside_is_a_module_too(model: Path) -> None:
+    edit(model / "config.json", lambda config: config.update(auto_map={"AutoConfig": "configuration_glm.C"}))
+    (model / "configuration_glm.py").write_text("from .shapes import Shape\n")
+    assert "shapes.py is missing" in findings(model)
+    (model / "shapes").mkdir()
+    (model / "shapes/__init__.py").write_text("Shape = tuple\n")
+    proved(model)
+
+
 def test_modules_that_import_each_other_are_read_once(model: Path) -> None:
     edit(model / "config.json", lambda config: config.update(auto_map={"AutoConfig": "configuration_glm.C"}))
     (model / "configuration_glm.py").write_text("from .shapes import Shape\n")

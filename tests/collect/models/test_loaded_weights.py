@@ -151,6 +151,23 @@ def test_where_the_index_alone_is_off_the_hint_says_what_to_do(model: Path) -> N
     assert "files.exclude" not in str(caught.value.hint)
 
 
+def test_an_index_of_nothing_that_is_here_is_passed_over(model: Path) -> None:
+    """The server reads one index, of one name."""
+    put(model, SHARDS, index=True)
+    write_index(model / "old.safetensors.index.json", {"old-00001-of-00001.safetensors": {"x": 1}})
+    assert facts(model).weight_bytes == BYTES
+    write_index(model / "old.safetensors.index.json", {next(iter(SHARDS)): {"x": 1}})
+    assert "lacks x, which the index puts there" in findings(model)
+
+
+def test_layers_that_do_nothing_have_no_tensors(model: Path) -> None:
+    configure(model, num_hidden_layers=3)
+    put(model, SHARDS, index=True)
+    assert "layer 2 has no tensors" in findings(model)
+    configure(model, num_hidden_layers=3, block_configs=[{}, {}, {"attention": {"no_op": True}}])
+    assert facts(model).weight_bytes == BYTES
+
+
 def test_a_missing_shard_alone_is_no_other_version(model: Path) -> None:
     put(model, SHARDS, index=True)
     (model / "model-00001-of-00002.safetensors").unlink()
