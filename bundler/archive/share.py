@@ -68,14 +68,21 @@ def open_server(shelf: Shelf, address: str, port: int, told: Callable[[str], Non
     :raises PreflightError: it can't listen there.
     """
     try:
-        server = ThreadingHTTPServer((address, port), partial(_Reading, shelf, set(), told))
+        server = _Server((address, port), partial(_Reading, shelf, set(), told))
     except OSError as problem:
         raise PreflightError(
             f"nothing can be shared at {address}:{port}: {problem.strerror}",
             hint="name another address or port: --bind, --port; ss -ltnp shows what listens",
         ) from problem
-    server.daemon_threads = True
     return server
+
+
+class _Server(ThreadingHTTPServer):
+    """Serves until it is shut down; who reads then is cut off."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+    """Connections that wait to be taken: a rack's hosts come at once, each with as many as it has threads."""
 
 
 class _Reading(BaseHTTPRequestHandler):

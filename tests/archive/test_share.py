@@ -6,6 +6,7 @@ import http.client
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -178,6 +179,10 @@ def test_nothing_else_is_given(bundle: Path) -> None:
             connection.request("GET", path)
             assert connection.getresponse().status == 404, path
             connection.close()
+        connection = http.client.HTTPConnection(host, timeout=10)
+        connection.request("GET", "/install.sh")
+        assert connection.getresponse().read() == (bundle / "install.sh").read_bytes()
+        connection.close()
         size = (bundle / "manifest.json").stat().st_size
         for asked, status, length in (
             ("bytes=0-9", 206, 10),
@@ -196,6 +201,15 @@ def test_nothing_else_is_given(bundle: Path) -> None:
         connection.request("POST", "/manifest.json", body=b"x")
         assert connection.getresponse().status == 501
         connection.close()
+
+
+def test_a_rack_may_come_at_once(bundle: Path) -> None:
+    """As many connections as sixteen hosts have, before the first is answered: none has to try again."""
+    with ExitStack() as stack:
+        shelf = SharedFiles(stack.enter_context(Bundle.open([bundle])))
+        server = stack.enter_context(open_server(shelf, "127.0.0.1", 0, lambda _: None))
+        for _ in range(128):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=0.9))
 
 
 def test_words(tmp_path: Path) -> None:
