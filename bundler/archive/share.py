@@ -68,7 +68,7 @@ def open_server(shelf: Shelf, address: str, port: int, told: Callable[[str], Non
     :raises PreflightError: it can't listen there.
     """
     try:
-        server = _Server((address, port), partial(_Reading, shelf, set(), told))
+        server = _ShareServer((address, port), partial(_Reading, shelf, set(), told))
     except OSError as problem:
         raise PreflightError(
             f"nothing can be shared at {address}:{port}: {problem.strerror}",
@@ -77,7 +77,7 @@ def open_server(shelf: Shelf, address: str, port: int, told: Callable[[str], Non
     return server
 
 
-class _Server(ThreadingHTTPServer):
+class _ShareServer(ThreadingHTTPServer):
     """Serves until it is shut down; who reads then is cut off."""
 
     daemon_threads = True
