@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,6 +84,10 @@ class _ShareServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
     """Connections that wait to be taken: a rack's hosts come at once, each with as many as it has threads."""
+
+    def __init__(self, place: tuple[str, int], reading: Callable[..., BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        super().__init__(place, reading)
 
 
 class _Reading(BaseHTTPRequestHandler):
