@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.units import duration_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -97,7 +99,9 @@ def run_script(
                 check=False,
             )
         except subprocess.TimeoutExpired as problem:
-            raise failure(f"the check isn't through after {timeout:.0f} s", where=command[0]) from problem
+            raise failure(
+                f"the check isn't through after {duration_text(timeout)}", where=command[0]
+            ) from problem
         except OSError as problem:
             raise failure(
                 f"the environment's Python can't be started: {problem.strerror}",
