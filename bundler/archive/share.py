@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,14 +69,25 @@ def open_server(shelf: Shelf, address: str, port: int, told: Callable[[str], Non
     :raises PreflightError: it can't listen there.
     """
     try:
-        server = ThreadingHTTPServer((address, port), partial(_Reading, shelf, set(), told))
+        server = _ShareServer((address, port), partial(_Reading, shelf, set(), told))
     except OSError as problem:
         raise PreflightError(
             f"nothing can be shared at {address}:{port}: {problem.strerror}",
             hint="name another address or port: --bind, --port; ss -ltnp shows what listens",
         ) from problem
-    server.daemon_threads = True
     return server
+
+
+class _ShareServer(ThreadingHTTPServer):
+    """Serves until it is shut down; who reads then is cut off."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+    """Connections that wait to be taken: a rack's hosts come at once, each with as many as it has threads."""
+
+    def __init__(self, place: tuple[str, int], reading: Callable[..., BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        super().__init__(place, reading)
 
 
 class _Reading(BaseHTTPRequestHandler):

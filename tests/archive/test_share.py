@@ -6,11 +6,13 @@ import http.client
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +39,6 @@ from tests.cli.conftest import PROJECT, run_bundler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from bundler.archive.http_bundle import SharedBundle
     from bundler.archive.share import Shelf
@@ -68,13 +69,13 @@ def served(bundle: Path, read: list[str] | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def shared(shelf: Shelf) -> Iterator[str]:
+def shared(shelf: Shelf, bind: str = "127.0.0.1") -> Iterator[str]:
     """Share what lies on a shelf; yield the address."""
-    with open_server(shelf, "127.0.0.1", 0, lambda _: None) as server:
+    with open_server(shelf, bind, 0, lambda _: None) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/"
+            yield f"http://{f'[{bind}]' if ':' in bind else bind}:{server.server_port}/"
         finally:
             server.shutdown()
             thread.join()
@@ -178,6 +179,10 @@ def test_nothing_else_is_given(bundle: Path) -> None:
             connection.request("GET", path)
             assert connection.getresponse().status == 404, path
             connection.close()
+        connection = http.client.HTTPConnection(host, timeout=10)
+        connection.request("GET", "/install.sh")
+        assert connection.getresponse().read() == (bundle / "install.sh").read_bytes()
+        connection.close()
         size = (bundle / "manifest.json").stat().st_size
         for asked, status, length in (
             ("bytes=0-9", 206, 10),
@@ -198,12 +203,26 @@ def test_nothing_else_is_given(bundle: Path) -> None:
         connection.close()
 
 
-def test_words(tmp_path: Path) -> None:
-    from pathlib import Path as Word
+@pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
+def test_an_address_of_ipv6(bundle: Path, tmp_path: Path) -> None:
+    with Bundle.open([bundle]) as opened, shared(SharedFiles(opened), "::1") as address:
+        unpack(address, bundle, tmp_path / "to")
+    assert snapshot(tmp_path / "to") == snapshot(tmp_path / "tree")
 
-    assert address_of(Word("http://node0:8000/")) == "http://node0:8000/"
-    assert address_of(Word("https://node0/glm")) == "https://node0/glm/"
-    assert address_of(Word("http-disk")) is None
+
+def test_a_rack_may_come_at_once(bundle: Path) -> None:
+    """As many connections as sixteen hosts have, before the first is answered: none has to try again."""
+    with ExitStack() as stack:
+        shelf = SharedFiles(stack.enter_context(Bundle.open([bundle])))
+        server = stack.enter_context(open_server(shelf, "127.0.0.1", 0, lambda _: None))
+        for _ in range(128):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=0.9))
+
+
+def test_words(tmp_path: Path) -> None:
+    assert address_of(Path("http://node0:8000/")) == "http://node0:8000/"
+    assert address_of(Path("https://node0/glm")) == "https://node0/glm/"
+    assert address_of(Path("http-disk")) is None
     alone = run_bundler("unpack", "http://127.0.0.1:9/", cwd=tmp_path)
     assert alone.returncode == 2 and "DEST --sha256" in alone.stderr
     dead = run_bundler("share", cwd=tmp_path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from bundler.common.digest import sha256_of
 from bundler.manifest import Runtime
 from bundler.runtime.build import install_script
 from tests.runtime.conftest import write_small_bundle
@@ -257,6 +259,26 @@ def test_bundler_runs_in_a_root_without_python(real_bundle: Path, tmp_path: Path
     assert said.stdout.startswith("bundler, version "), said.stderr
     again = run_mounted(setup, [*clean, script, "--runtime-only", "/opt/g l m"])
     assert "already" in again.stderr
+
+
+def test_a_host_of_a_rack_gets_bundler_from_the_one_that_shares(real_bundle: Path, tmp_path: Path) -> None:
+    """As docs/UPDATING.md says it: four files, and the script that one of them is."""
+    here = tmp_path / "fetched"
+    here.mkdir()
+    text = (Path(__file__).parents[2] / "docs/UPDATING.md").read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("for f in "))
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(real_bundle)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().split(" port ")[1].split()[0]
+        fetch = line.replace("http://10.0.0.5:8000/", f"http://127.0.0.1:{port}/")
+        subprocess.run(["bash", "-ec", fetch], cwd=here, check=True)
+        server.terminate()
+    digest = sha256_of(real_bundle / "SHA256SUMS")
+    words = ["sh", "install.sh", "--runtime-only", str(tmp_path / "d"), "--sha256", digest]
+    done = subprocess.run(words, cwd=here, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "d/bin/bundler").is_file()
 
 
 def test_the_work_is_handed_over_to_unpack(real_bundle: Path, tmp_path: Path) -> None:
