@@ -77,7 +77,7 @@ def outcome_parts(done: float, seconds: float, rate: float, unit: str) -> list[s
     return [*parts, f"{size_text(rate)}/s"] if rate > 0 and unit == "B" else parts
 
 
-class Bar(tqdm):  # type: ignore[type-arg]  # which only its stubs take
+class PhaseBar(tqdm):  # type: ignore[type-arg]  # which only its stubs take
     """tqdm's bar, that says sizes, rates and times as the rest of bundler does, and ends whole."""
 
     ended = False
@@ -115,7 +115,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # which only its stubs take
 class BarMeter:
     """One bar; tqdm's own lock makes it safe for threads."""
 
-    def __init__(self, bar: Bar) -> None:
+    def __init__(self, bar: PhaseBar) -> None:
         self._bar = bar
         self._lock = threading.Lock()
 
@@ -137,7 +137,7 @@ class BarReporter:
         self, name: str, total: int | None = None, *, unit: str = "B", done: int = 0
     ) -> Iterator[Meter]:
         """Show a bar until the phase ends; one that ends well ends whole."""
-        with Bar(
+        with PhaseBar(
             total=total,
             initial=done,
             desc=printable(name),
