@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from bundler.cli.typed import typed
 from bundler.common.secrets import masked
@@ -111,6 +110,8 @@ def error_facts(problem: BundlerError) -> dict[str, Any]:
 
 def named(value: Any) -> Any:
     """Return a value as JSON has it, each row of it as an object with names."""
+    import msgspec
+
     if isinstance(value, msgspec.Struct):
         keys = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
         told = {key: getattr(value, field) for field, key in keys}

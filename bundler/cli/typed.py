@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 from bundler.cli.summaries import SUMMARIES
-from bundler.installation import OWN_VARIABLE
 
 _CALL = re.compile(rf"(?<![\w/.-])bundler (?=(?:{'|'.join(SUMMARIES)})\b)")
 """``bundler COMMAND``, without a path before it."""
@@ -18,6 +17,8 @@ _CALL = re.compile(rf"(?<![\w/.-])bundler (?=(?:{'|'.join(SUMMARIES)})\b)")
 
 def typed(text: str) -> str:
     """Return a text whose calls of bundler work here: an installation's own is seldom on ``PATH``."""
+    from bundler.installation import OWN_VARIABLE
+
     program = _program(os.environ.get(OWN_VARIABLE), os.environ.get("PATH"))
     return text if program is None else _CALL.sub(lambda _: f"{program} ", text)
 
