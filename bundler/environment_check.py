@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler.common.ask import Said, ask
+from bundler.common.units import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +89,8 @@ def run_script(
         try:
             done = ask([*command, script, task], seconds=timeout, variables=environment, folder=cwd)
         except TimeoutError as problem:
-            raise failure(f"the check isn't through after {timeout:.0f} s", where=command[0]) from problem
+            what = f"the check isn't through after {duration_text(timeout)}"
+            raise failure(what, where=command[0]) from problem
         except OSError as problem:
             raise failure(
                 f"the environment's Python can't be started: {problem.strerror}",
