@@ -13,6 +13,7 @@ WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 380, 260, 52, 34, 14, 40
 """Pixels of one chart, and of the margins around what it shows."""
 COLOURS = ("#1f6feb", "#8957e5", "#1a7f37", "#9a6700", "#cf222e", "#57606a")
 TICKS = 4
+PAPER = '<rect width="100%" height="100%" fill="#ffffff"/>'
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,11 @@ def picture(charts: Sequence[Chart]) -> str:
     parts = [part for at, chart in enumerate(charts) for part in _chart(chart, at * WIDTH)]
     size = f'width="{WIDTH * len(charts)}" height="{HEIGHT + _legend_height(charts)}"'
     style = 'font-family="sans-serif" font-size="11" fill="#1f2328"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n' + "\n".join(parts) + "\n</svg>\n"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{PAPER}\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
 
 
 def _legend_height(charts: Sequence[Chart]) -> int:

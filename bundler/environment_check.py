@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from bundler.common.ask import Said, ask
+from bundler.common.units import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,19 +87,10 @@ def run_script(
     with resources.as_file(resources.files("bundler").joinpath("data/check_environment.py")) as script:
         # It lies in a file, since Triton reads its kernel's source and the ranks start it again.
         try:
-            done = subprocess.run(
-                [*command, script, task],
-                cwd=cwd,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as problem:
-            raise failure(f"the check isn't through after {timeout:.0f} s", where=command[0]) from problem
+            done = ask([*command, script, task], seconds=timeout, variables=environment, folder=cwd)
+        except TimeoutError as problem:
+            what = f"the check isn't through after {duration_text(timeout)}"
+            raise failure(what, where=command[0]) from problem
         except OSError as problem:
             raise failure(
                 f"the environment's Python can't be started: {problem.strerror}",
@@ -107,14 +100,14 @@ def run_script(
     return _read(done)
 
 
-def _read(done: subprocess.CompletedProcess[str]) -> CheckRun:
+def _read(done: Said) -> CheckRun:
     """Tell the script's own lines from the libraries'."""
     results, output, begun = [], [], ""
-    for line in done.stdout.splitlines():
+    for line in done.out.splitlines():
         if not line.startswith(MARK):
             output.append(line)
         elif b'"passed"' in (data := line.removeprefix(MARK).encode()):
             results.append(msgspec.json.decode(data, type=CheckResult))
         else:
             begun = msgspec.json.decode(data)["name"]
-    return CheckRun(results, begun, done.returncode, [*output, *done.stderr.splitlines()])
+    return CheckRun(results, begun, done.code, [*output, *done.err.splitlines()])

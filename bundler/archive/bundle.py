@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 BUNDLE_VARIABLE = "BUNDLER_BUNDLE"
 
+OTHER_BYTES = "its bytes differ from the manifest's digest"
+"""What is said of a frame that could be read."""
+
 
 class Bundle:
     """An opened bundle: manifest, layout, and the volumes that are there."""
@@ -100,11 +103,15 @@ class Bundle:
         return [volume.name for volume in self.manifest.volumes if volume.name not in self.volumes]
 
     def read(self, frame: Frame, buffer: memoryview) -> None:
-        """Fill the buffer, as long as the frame is stored, with the frame's bytes, unchecked.
+        """Fill the buffer, as long as the frame is stored, with the frame's bytes, and compare them.
 
-        :raises DamagedError: the volume can't be read there.
+        :raises DamagedError: the volume can't be read there, or they aren't those that the manifest names:
+            then they are in the buffer.
+        :raises KeyError: the volume isn't here.
         """
         self.volumes[self.manifest.volumes[frame.volume].name].read_at(frame.offset, buffer)
+        if frames.digest(buffer) != frame.blake3:
+            raise DamagedError(OTHER_BYTES)
 
     def expect(self, numbers: Iterable[int]) -> None:
         """Be told which frames will be read; on disks nothing depends on it."""
@@ -118,8 +125,6 @@ class Bundle:
         frame = self.layout.frame(number)
         stored, content = memoryview(bytearray(frame.stored)), memoryview(bytearray(frame.raw))
         self.read(frame, stored)
-        if frames.digest(stored) != frame.blake3:
-            raise DamagedError("its bytes differ from the manifest's digest")
         frames.decompress(stored, content)
         return content
 

@@ -37,6 +37,14 @@ _SINGLE_SEGMENT_FOUR_BYTE_SIZE = 0b1010_0000
 _local = threading.local()
 
 
+def room(name: str, size: int) -> memoryview:
+    """Return this thread's buffer of a name, cut to a size: memory is used again, frame after frame."""
+    rooms: dict[str, bytearray] = _local.__dict__.setdefault("rooms", {})
+    if len(rooms.get(name, b"")) < size:
+        rooms[name] = bytearray(size)
+    return memoryview(rooms[name])[:size]
+
+
 def largest_stored(raw: int) -> int:
     """Return the most bytes that a frame of ``raw`` bytes of content may take in a volume."""
     return raw + 3 * (raw // _BLOCK + 1) + 32

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bundler.archive import frames, sums
-from bundler.archive.bundle import Bundle
+from bundler.archive.bundle import OTHER_BYTES, Bundle
 from bundler.archive.http_volume import OK, PAUSES, HttpHost, HttpVolume
-from bundler.errors import FetchError, InputError, UntrustedError, UsageError
+from bundler.errors import DamagedError, FetchError, InputError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,6 +121,7 @@ class SharedBundle(Bundle):
         """Fill the buffer from the first host that has the frame as the manifest says.
 
         :raises FetchError: no host gives it.
+        :raises DamagedError: none has it as the manifest says.
         """
         if self.kept is not None and self.kept.read(frame, buffer):
             return
@@ -134,7 +135,9 @@ class SharedBundle(Bundle):
             return right
 
         volume.read_at(frame.offset, buffer, is_right)
-        if self.kept is not None and right:
+        if not right:
+            raise DamagedError(OTHER_BYTES)
+        if self.kept is not None:
             self.kept.put(frame, buffer)
 
     def expect(self, numbers: Iterable[int]) -> None:

@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from bundler.archive import frames
 from bundler.errors import DamagedError, MissingVolumeError
 
 if TYPE_CHECKING:
@@ -24,9 +23,9 @@ class FrameCache:
     def __init__(self, bundle: Bundle) -> None:
         """Hold the bundle, which stays open as long as this is used."""
         self.bundle = bundle
-        self._kept: OrderedDict[int, bytearray] = OrderedDict()
+        self._kept: OrderedDict[int, memoryview] = OrderedDict()
 
-    def content(self, number: int) -> bytearray:
+    def content(self, number: int) -> memoryview:
         """Return a frame's content.
 
         :raises MissingVolumeError: its volume isn't here.
@@ -39,18 +38,16 @@ class FrameCache:
         self._kept.move_to_end(number)
         return self._kept[number]
 
-    def _read(self, number: int) -> bytearray:
+    def _read(self, number: int) -> memoryview:
         frame = self.bundle.layout.frame(number)
         name = self.bundle.manifest.volumes[frame.volume].name
         if name not in self.bundle.volumes:
             raise MissingVolumeError(f"{name} is not here", hint="name the folder that holds it, too")
-        stored = bytearray(frame.stored)
-        self.bundle.read(frame, memoryview(stored))
-        if frames.digest(stored) != frame.blake3:
-            raise DamagedError(f"{name} is damaged at byte {frame.offset}", hint="copy the volume again")
-        content = bytearray(frame.raw)
-        frames.decompress(stored, memoryview(content))
-        return content
+        try:
+            return self.bundle.content(number)
+        except DamagedError as problem:
+            what = f"{name} is damaged at byte {frame.offset}: {problem.what}"
+            raise DamagedError(what, hint="copy the volume again") from problem
 
 
 def open_stored(cache: FrameCache, entry: Entry) -> io.BufferedReader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import threading
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from bundler.archive.layout import Frame
     from bundler.common.progress import Meter, Reporter
     from bundler.manifest import Manifest
-
-_local = threading.local()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,12 +203,9 @@ class _Unpack:
 
     def _write_frame(self, frame: Frame, placed: frozenset[int]) -> Damage | None:
         """Read, check, decompress and write one frame; of a damaged one nothing is written."""
-        stored = _buffer("stored", frame.stored)
-        content = _buffer("content", frame.raw)
+        stored, content = frames.room("stored", frame.stored), frames.room("content", frame.raw)
         try:
             self._bundle.read(frame, stored)
-            if frames.digest(stored) != frame.blake3:
-                return Damage(frame, "its bytes differ from the manifest's digest")
             frames.decompress(stored, content)
         except DamagedError as problem:
             return Damage(frame, problem.what)
@@ -254,11 +248,3 @@ class _Unpack:
             kept=kept,
             checked=checked,
         )
-
-
-def _buffer(name: str, size: int) -> memoryview:
-    """Return this thread's buffer of a name, cut to a size: memory is used again, frame after frame."""
-    buffers: dict[str, bytearray] = _local.__dict__.setdefault("buffers", {})
-    if len(buffers.get(name, b"")) < size:
-        buffers[name] = bytearray(size)
-    return memoryview(buffers[name])[:size]

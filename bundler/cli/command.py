@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundler.cli.help import HelpContext
 from bundler.cli.output import MANNER, show_document
 from bundler.errors import BundlerError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 class BundlerCommand(click.Command):
     """A command that answers programs, too, and is as loud as it is asked to be."""
+
+    context_class = HelpContext
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
         """Parse the command's words."""

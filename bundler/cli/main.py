@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bundler.cli.ending import fail, problem_of
+from bundler.cli.help import HelpContext, help_width
 from bundler.cli.output import MANNER
 from bundler.cli.usage import no_such_command
 from bundler.cli.version import version_option
@@ -67,6 +68,8 @@ MODULES = {name: module for group in COMMANDS.values() for name, module in group
 
 class LazyGroup(click.Group):
     """Imports a command's module when the command is called, so that ``--help`` is quick."""
+
+    context_class = HelpContext
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands that can be used here, in the order of their use."""
@@ -129,7 +132,7 @@ def _groups() -> dict[str, dict[str, str]]:
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()}
 )
 @version_option
 def bundler_command() -> None:

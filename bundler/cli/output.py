@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
+from bundler.cli.typed import typed
 from bundler.common.secrets import masked
 from bundler.common.text import printable
 
@@ -103,13 +103,15 @@ def error_facts(problem: BundlerError) -> dict[str, Any]:
         "code": problem.exit_code,
         "what": masked(problem.what),
         "where": None if problem.where is None else masked(str(problem.where)),
-        "fix": None if problem.hint is None else masked(problem.hint),
+        "fix": None if problem.hint is None else masked(typed(problem.hint)),
         "findings": [masked(one) for one in problem.findings],
     }
 
 
 def named(value: Any) -> Any:
     """Return a value as JSON has it, each row of it as an object with names."""
+    import msgspec
+
     if isinstance(value, msgspec.Struct):
         keys = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
         told = {key: getattr(value, field) for field, key in keys}
@@ -130,6 +132,7 @@ def say(line: str, *, result: bool = False) -> None:
     """
     if MANNER.quiet and not result:
         return
+    line = typed(line)
     if MANNER.verbose and not result:
         line = f"{time.monotonic() - MANNER.started:8.1f} s  {line}"
     stream = sys.stdout if result and not MANNER.json else sys.stderr
@@ -149,7 +152,7 @@ def say_error(problem: BundlerError) -> None:
     color = "red" if problem.label == "error" else "yellow"
     word = click.style(problem.label, fg=color, bold=True) if is_colored() else problem.label
     with unheard(sys.stderr):
-        click.echo(f"{word}: {problem}", err=True)
+        click.echo(f"{word}: {typed(str(problem))}", err=True)
 
 
 def is_colored() -> bool:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from bundler.cli.output import MANNER, say, unheard
 from bundler.common.progress import SILENT
+from bundler.common.text import printable
 from bundler.common.units import duration_text, size_text
 
 if TYPE_CHECKING:
@@ -23,17 +24,26 @@ if TYPE_CHECKING:
 STAGE_INTERVAL = 60.0
 """Seconds until a stage that stays is told a second time where lines can't be written over."""
 LINE_INTERVAL = 10.0
-"""Seconds between two plain lines of one phase."""
+"""Seconds between two plain lines of one phase at first; later it is a tenth of what has passed."""
+LONGEST_INTERVAL = 300.0
+"""Seconds between two of them at most."""
+NARROW = 64
+"""Columns from which a line has room for a bar and all its figures."""
 
 
 def reporter() -> Reporter:
-    """Return bars where standard error is a terminal of known width, else plain lines; quiet, neither.
-
-    A serial console has no width, and tqdm would print nothing at all there.
-    """
+    """Return bars where standard error is a terminal that can show them, else plain lines; quiet, neither."""
     if MANNER.quiet:
         return SILENT
-    return BarReporter() if sys.stderr.isatty() and _columns() else LineReporter()
+    return BarReporter() if in_place() else LineReporter()
+
+
+def in_place() -> bool:
+    """Say whether a line can be written over.
+
+    A dumb terminal can't. A serial console has no width, and tqdm would print nothing at all there.
+    """
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and _columns() > 0
 
 
 def _columns() -> int:
@@ -43,10 +53,69 @@ def _columns() -> int:
         return 0
 
 
-class BarMeter:
-    """One tqdm bar; tqdm's own lock makes it safe for threads."""
+def amount_text(count: float, unit: str) -> str:
+    """Return so many of a unit: ``1.4 GB``, ``12 shards``."""
+    return size_text(count) if unit == "B" else f"{count:.0f} {unit}"
 
-    def __init__(self, bar: tqdm[Any]) -> None:
+
+def progress_parts(done: float, total: float | None, rate: float, unit: str) -> list[str]:
+    """Return how far a phase is: ``1.2 GB of 358 GB``, ``1.1 GB/s``, ``5 min 24 s left``.
+
+    :param rate: units a second; 0 where nothing is known.
+    """
+    parts = [amount_text(done, unit) + (f" of {amount_text(total, unit)}" if total is not None else "")]
+    if rate > 0 and unit == "B":
+        parts.append(f"{size_text(rate)}/s")
+    if rate > 0 and total is not None:
+        parts.append(f"{duration_text((total - done) / rate)} left")
+    return parts
+
+
+def outcome_parts(done: float, seconds: float, rate: float, unit: str) -> list[str]:
+    """Return what a phase did: ``358 GB``, ``5 min 24 s``, ``1.1 GB/s``."""
+    parts = [amount_text(done, unit), duration_text(seconds)]
+    return [*parts, f"{size_text(rate)}/s"] if rate > 0 and unit == "B" else parts
+
+
+class PhaseBar(tqdm):  # type: ignore[type-arg]  # which only its stubs take
+    """tqdm's bar, that says sizes, rates and times as the rest of bundler does, and ends whole."""
+
+    ended = False
+
+    def end(self) -> None:
+        """Show it whole: what a phase did without was done before, or wasn't needed."""
+        self.ended = True
+        if self.total is not None and self.n < self.total:
+            self.initial += self.total - self.n
+            self.n = self.total
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """Return what tqdm makes the line of: a layout by the terminal's width, and the words in it."""
+        known = dict(super().format_dict)
+        done, columns, seconds = known["n"], known["ncols"] or 80, known["elapsed"]
+        # More than was expected is the whole so far.
+        total = None if known["total"] is None else max(known["total"], done)
+        mean = (done - known["initial"]) / max(seconds, 1e-3)
+        rate = mean if self.ended else known["rate"] or mean
+        narrow = columns < NARROW
+        if self.ended:
+            parts = outcome_parts(done, seconds, rate, self.unit)
+        else:
+            parts = progress_parts(done, total, rate, self.unit)
+            # What is left, where that is known, else how much is done.
+            parts = (parts[-1:] if total else parts[:1]) if narrow else parts
+        text = ", ".join(parts[:2] if narrow else parts)
+        share = f" {100 * done // total:3.0f}%" if total else ""
+        name = known["prefix"][: max(columns - len(share) - len(text) - 2, 8)]
+        layout = "{name}:{share}|{bar}| {text}" if share and not narrow else "{name}:{share} {text}"
+        return known | {"total": total, "bar_format": layout, "name": name, "share": share, "text": text}
+
+
+class BarMeter:
+    """One bar; tqdm's own lock makes it safe for threads."""
+
+    def __init__(self, bar: PhaseBar) -> None:
         self._bar = bar
         self._lock = threading.Lock()
 
@@ -67,19 +136,18 @@ class BarReporter:
     def phase(
         self, name: str, total: int | None = None, *, unit: str = "B", done: int = 0
     ) -> Iterator[Meter]:
-        """Show a bar until the phase ends."""
-        scaled = unit == "B"
-        with tqdm(
+        """Show a bar until the phase ends; one that ends well ends whole."""
+        with PhaseBar(
             total=total,
             initial=done,
-            desc=name,
-            unit=unit if scaled else f" {unit}",
-            unit_scale=scaled,
+            desc=printable(name),
+            unit=unit,
             dynamic_ncols=True,
             file=sys.stderr,
             mininterval=0.2,
         ) as bar:
             yield BarMeter(bar)
+            bar.end()
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -98,7 +166,7 @@ class StageLine:
         if MANNER.quiet:
             return
         with unheard(sys.stderr):
-            if sys.stderr.isatty() and _columns():
+            if in_place():
                 self._show(line)
             elif stage:
                 self._print_rarely(stage, line)
@@ -139,7 +207,7 @@ class LineMeter:
         with self._lock:
             self._done += amount
             now = time.monotonic()
-            if now - self._last < LINE_INTERVAL:
+            if now - self._last < min(max(LINE_INTERVAL, (now - self._start) / 10), LONGEST_INTERVAL):
                 return
             self._last = now
             line = self._line(now)
@@ -153,19 +221,13 @@ class LineMeter:
         """Print the last line."""
         self.say(self._line(time.monotonic(), last=True))
 
-    def _amount(self, count: float) -> str:
-        return size_text(count) if self._unit == "B" else f"{count:.0f} {self._unit}"
-
     def _line(self, now: float, *, last: bool = False) -> str:
         elapsed = max(now - self._start, 1e-3)
         rate = (self._done - self._before) / elapsed
-        of = f" of {self._amount(self._total)}" if self._total is not None and not last else ""
-        line = f"{self._name}: {self._amount(self._done)}{of}, {duration_text(elapsed)}"
-        if rate > 0 and self._unit == "B":
-            line += f", {size_text(rate)}/s"
-        if rate > 0 and self._total is not None and not last:
-            line += f", {duration_text((self._total - self._done) / rate)} left"
-        return line
+        if last:
+            return f"{self._name}: {', '.join(outcome_parts(self._done, elapsed, rate, self._unit))}"
+        parts = progress_parts(self._done, self._total, rate, self._unit)
+        return f"{self._name}: {', '.join([parts[0], duration_text(elapsed), *parts[1:]])}"
 
 
 class LineReporter:

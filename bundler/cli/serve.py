@@ -104,7 +104,9 @@ def serve_command(**options: Any) -> None:
             show_document()
             server.watch()
     if detach and not options["no_wait"]:
-        say(f"{launch.url} serves {launch.served_name}; end it with: bundler stop", result=True)
+        several = len([one for one in servers(launch.folder) if one.running]) > 1
+        which = f" --port {launch.port}" if several else ""
+        say(f"{launch.url} serves {launch.served_name}; end it with: bundler stop{which}", result=True)
 
 
 def show_launch(launch: ServerLaunch) -> None:
@@ -241,7 +243,7 @@ def _wait(folder: Path, port: int | None, node_rank: int | None, seconds: float)
         if states and all(health(one.url) == "ready" and not one.warming for one in states):
             return
         time.sleep(POLL)
-    raise ServeError(f"not ready after {seconds:.0f} s", where=folder, hint="see: bundler logs")
+    raise ServeError(f"not ready after {duration_text(seconds)}", where=folder, hint="see: bundler logs")
 
 
 def _record(state: ServerState) -> dict[str, Any]:
@@ -284,7 +286,7 @@ def _sentence(record: dict[str, Any]) -> str:
     if record["running"]:
         text += f", for {duration_text(record['uptime'])}"
     if record["ready_after"] is not None:
-        text += f", ready after {record['ready_after']:.0f} s"
+        text += f", ready after {duration_text(record['ready_after'])}"
     return str(text)
 
 

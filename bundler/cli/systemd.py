@@ -12,6 +12,7 @@ import click
 from bundler.cli.command import command
 from bundler.cli.output import MANNER, answer, say, show_text
 from bundler.cli.serving import AUTO, choice_of, key_option, launch_options, selection_options
+from bundler.cli.typed import by_root
 from bundler.errors import UsageError
 from bundler.generations import home_of
 from bundler.serve.systemd import START_SECONDS, unit, unit_name
@@ -53,9 +54,10 @@ def systemd_command(output: Path | None, **options: Any) -> None:
     if output is None:
         return
     if output.absolute() != UNITS:
-        say(f"next: sudo cp {shlex.join(str(output / name) for name in units)} {UNITS}")
+        say(f"next: {by_root('cp')} {shlex.join(str(output / name) for name in units)} {UNITS}")
     # Of several nodes each has a unit of its own.
-    say(f"next: sudo systemctl daemon-reload && sudo systemctl enable --now {next(iter(units))}")
+    system = by_root("systemctl")
+    say(f"next: {system} daemon-reload && {system} enable --now {next(iter(units))}")
 
 
 def _write(path: Path, text: str) -> None:

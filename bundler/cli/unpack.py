@@ -179,7 +179,13 @@ def _next(installation: Installation, waiting: Sequence[str]) -> str | None:
     if not (installation.environments and installation.models):
         return None
     program = "bin/bundler" if (home / "bin" / "bundler").is_file() else "bundler"
-    return f"cd {folder} && {program} serve"
+    words = [program, "serve"]
+    # Where there are several, one must be named; the last one that came is as good as any.
+    if len(installation.environments) > 1:
+        words += ["--env", list(installation.environments)[-1]]
+    if len(installation.models) > 1:
+        words += ["--model", list(installation.models)[-1]]
+    return f"cd {folder} && {shlex.join(words)}"
 
 
 def _next_lines(installation: Installation, waiting: Sequence[str]) -> Iterator[str]:

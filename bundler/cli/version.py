@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-from importlib import metadata
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 import bundler
 from bundler.cli.output import show
+from bundler.common.ask import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +42,8 @@ def _show(context: click.Context, parameter: click.Parameter, wanted: bool) -> N
 
 def version_lines() -> list[str]:
     """Return a line for each version; the first is bundler's."""
+    import platform
+
     import zstandard
 
     known = commit()
@@ -63,17 +63,19 @@ def commit() -> str | None:
 def _checkout_commit() -> str | None:
     words = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = ask(words, seconds=GIT_SECONDS)
+    except OSError:
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return done.out.strip() or None if done.code == 0 else None
 
 
 def _installed_commit() -> str | None:
     """Read what pip and uv note of an install from a repository (PEP 610)."""
+    from importlib import metadata
+
     try:
         noted = metadata.distribution("bundler").read_text("direct_url.json")
-        known: object = msgspec.json.decode(noted or "{}").get("vcs_info", {}).get("commit_id")
-    except (metadata.PackageNotFoundError, OSError, msgspec.DecodeError, AttributeError):
+        known: object = json.loads(noted or "{}").get("vcs_info", {}).get("commit_id")
+    except (metadata.PackageNotFoundError, OSError, ValueError, AttributeError):
         return None
     return known if isinstance(known, str) else None

@@ -17,6 +17,7 @@ from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
 from bundler.common.digest import read_blocks
 from bundler.common.disk_trouble import advice
 from bundler.common.durable import make_folder, sync_folder
+from bundler.common.units import size_text
 from bundler.errors import BundlerError, PreflightError
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def check_room(folder: Path, needed: int, what: str, hint: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + SPARE > free:
         raise PreflightError(
-            f"{what} wants {needed / 1e9:.2f} GB more on this disk, which has {free / 1e9:.2f} GB free",
+            f"{what} wants {size_text(needed)} more on this disk, which has {size_text(free)} free",
             where=folder,
             hint=hint,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from bundler.common.ask import ask
 from bundler.common.disk_trouble import DYING
 from bundler.common.units import size_text
 from bundler.host.finding import fail, warn
@@ -129,10 +129,10 @@ def _scratch(place: Path) -> Iterator[Path]:
 def _runs(folder: Path) -> bool:
     """Whether programs can be run from there."""
     try:
-        return subprocess.run([str(folder / "program")], check=False, timeout=30).returncode == 0
+        return ask([folder / "program"], seconds=30).code == 0
     except PermissionError:
         return False
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         # Something else is wrong, such as no /bin/sh: that says nothing about the file system.
         return True
 

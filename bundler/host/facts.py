@@ -11,7 +11,6 @@ import platform
 import resource
 import shutil
 import socket
-import subprocess
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
+from bundler.common.ask import ask
 from bundler.common.broken import BROKEN_JSON
 from bundler.common.elf import library_problem
 from bundler.errors import InputError
@@ -222,10 +222,10 @@ def _loader_cache() -> dict[str, str]:
     if program is None:
         return {}
     try:
-        done = subprocess.run([program, "-p"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        said = ask([program, "-p"], seconds=20).out
+    except OSError:
         return {}
-    pairs = (line.strip().split(" => ") for line in done.stdout.splitlines() if "x86-64" in line)
+    pairs = (line.strip().split(" => ") for line in said.splitlines() if "x86-64" in line)
     return {pair[0].split()[0]: pair[1] for pair in reversed(list(pairs)) if len(pair) == 2}
 
 

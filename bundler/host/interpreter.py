@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from bundler.common.ask import ask
 from bundler.common.broken import BROKEN_JSON
 from bundler.errors import InputError
 from bundler.host.surroundings import NEUTRAL_FOLDER, SAFE_PATH, inherited
@@ -69,19 +69,10 @@ def probe(python: Path, keep: Collection[str] = ()) -> Interpreter:
     :raises InputError: it doesn't run or doesn't answer.
     """
     try:
-        done = subprocess.run(
-            [python, "-c", _PROBE],
-            env=inherited(os.environ, keep) | SAFE_PATH,
-            cwd=NEUTRAL_FOLDER,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
-            check=True,
-        )
-        return msgspec.json.decode(done.stdout, type=Interpreter)
-    except subprocess.CalledProcessError as problem:
-        said = problem.stderr.strip().splitlines()[-1:]
-        raise InputError("the interpreter doesn't run", where=python, findings=said) from problem
-    except (OSError, subprocess.TimeoutExpired, *BROKEN_JSON) as problem:
+        variables = inherited(os.environ, keep) | SAFE_PATH
+        done = ask([python, "-c", _PROBE], seconds=PROBE_SECONDS, variables=variables, folder=NEUTRAL_FOLDER)
+        if done.code != 0:
+            raise InputError("the interpreter doesn't run", where=python, findings=done.last(1))
+        return msgspec.json.decode(done.out, type=Interpreter)
+    except (OSError, *BROKEN_JSON) as problem:
         raise InputError(f"the interpreter doesn't answer: {problem}", where=python) from problem

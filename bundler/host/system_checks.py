@@ -100,7 +100,7 @@ def check_limits(host: HostFacts, needs: Needs) -> Iterator[Finding]:
         yield good("system", "locked memory", "unlimited")
     else:
         fix = "ulimit -l unlimited: NCCL over InfiniBand pins memory"
-        yield warn("system", "locked memory", f"{locked // 1024} KiB", "unlimited", fix)
+        yield warn("system", "locked memory", size_text(locked), "unlimited", fix)
 
 
 def check_libraries(host: HostFacts, needs: Needs) -> Iterator[Finding]:

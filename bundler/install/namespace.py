@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bundler
+from bundler.common.ask import ask
 from bundler.errors import RehearsalError
 
 if TYPE_CHECKING:
@@ -107,24 +107,12 @@ def child_environment(base: Mapping[str, str]) -> dict[str, str]:
 def _try(way: Isolation) -> str | None:
     """Return what a way said when it failed, or ``None`` where it works."""
     try:
-        done = subprocess.run(
-            way.command([]),
-            env=child_environment(os.environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PROBE_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer in {PROBE_TIMEOUT:.0f} s"
+        done = ask(way.command([]), seconds=PROBE_TIMEOUT, variables=child_environment(os.environ))
     except OSError as problem:
-        return str(problem.strerror)
-    if done.returncode == 0:
+        return problem.strerror or str(problem)
+    if done.code == 0:
         return None
-    said = done.stderr.strip().splitlines()
-    return said[-1] if said else f"exit code {done.returncode}"
+    return next(iter(done.last(1)), f"exit code {done.code}")
 
 
 def _way_out(settings: list[str]) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.common.ask import ask
 from bundler.errors import InstallError
 from bundler.install.explain import damaged_of, explain
 from bundler.install.folder_channel import seed
@@ -104,18 +104,10 @@ def _version_of(path: Path) -> tuple[int, ...]:
     """Ask a pixi for its version."""
     with tempfile.TemporaryDirectory(prefix="bundler-pixi-") as home:
         try:
-            done = subprocess.run(
-                [path, "--version"],
-                env=clean_environment(os.environ, Path(home)),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=60,
-                check=False,
-            )
-            said = (done.stdout + done.stderr).strip()
-        except (OSError, subprocess.TimeoutExpired) as problem:
+            variables = clean_environment(os.environ, Path(home))
+            done = ask([path, "--version"], seconds=60, variables=variables)
+            said = (done.out + done.err).strip()
+        except OSError as problem:
             said = str(problem)
     match = re.match(r"pixi (\d+)\.(\d+)\.(\d+)", said)
     if match is None:

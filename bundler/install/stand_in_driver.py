@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 import struct
-import subprocess
 from typing import TYPE_CHECKING
 
+from bundler.common.ask import ask
 from bundler.common.elf import dynamic_symbols
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def give_driver(
     """
     names = driver_functions(prefix)
     load = [*command, "-c", f"import ctypes; ctypes.CDLL({DRIVER!r})"]
-    if not names or subprocess.run(load, env=variables, capture_output=True, check=False).returncode == 0:
+    if not names or ask(load, variables=variables).code == 0:
         return ""
     (folder / DRIVER).write_bytes(library(DRIVER, names))
     return ":".join(filter(None, (variables.get("LD_LIBRARY_PATH"), str(folder))))

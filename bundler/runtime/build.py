@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 import zlib
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bundler import __version__
+from bundler.common.ask import ask
 from bundler.common.digest import sha256_of
 from bundler.common.progress import SILENT
 from bundler.errors import InputError, InstallError
@@ -135,9 +135,8 @@ def _plan(environment: EnvironmentLock, pixi: Path | None, scratch: Path) -> _Pl
 def _pixi_version(pixi: Path) -> str:
     """Ask a pixi for its version."""
     try:
-        done = subprocess.run([pixi, "--version"], capture_output=True, text=True, timeout=60, check=False)
-        said = done.stdout
-    except (OSError, subprocess.TimeoutExpired) as problem:
+        said = ask([pixi, "--version"], seconds=60).out
+    except OSError as problem:
         said = str(problem)
     if not (found := re.match(r"pixi (\d[\w.]*)", said)):
         raise InputError("this pixi doesn't say its version, so it can't travel", where=pixi)
@@ -181,7 +180,7 @@ def _install_wheel(prefix: Path, wheel: Path, scratch: Path) -> None:
     uv = find_uv()
     if uv is None:
         raise InstallError("there is no uv here, which puts bundler into its runtime", hint="pip install uv")
-    command = [
+    command: list[str | Path] = [
         *(uv, "pip", "install", "--quiet", "--no-config", "--offline", "--no-deps", "--no-index"),
         *("--cache-dir", scratch / "uv", "--link-mode", "hardlink"),
         *("--find-links", wheel.parent, "--python", prefix / "bin" / "python"),
@@ -190,11 +189,11 @@ def _install_wheel(prefix: Path, wheel: Path, scratch: Path) -> None:
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PYTHON", "VIRTUAL_"))
     }
-    done = subprocess.run(list(map(str, command)), env=kept, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    done = ask(command, variables=kept)
+    if done.code != 0:
         raise InstallError(
             "bundler can't be installed into its own runtime",
-            findings=done.stderr.strip().splitlines()[-8:],
+            findings=done.last(),
             where=prefix,
         )
     # It also removes uv's notes of where and when it found the wheels.
@@ -204,13 +203,11 @@ def _install_wheel(prefix: Path, wheel: Path, scratch: Path) -> None:
 def _try_out(prefix: Path) -> None:
     """Start bundler in the runtime and import what the air-gapped host needs."""
     program = f"import bundler.cli.main, {', '.join(NEEDED)}"
-    done = subprocess.run(
-        [prefix / "bin" / "python", "-I", "-B", "-c", program], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
+    done = ask([prefix / "bin" / "python", "-I", "-B", "-c", program])
+    if done.code != 0:
         raise InstallError(
             "bundler doesn't start in its own runtime",
-            findings=done.stderr.strip().splitlines()[-3:],
+            findings=done.last(3),
             hint=f"does the environment {OWN_ENVIRONMENT} have all of bundler's requirements?",
         )
 

@@ -13,13 +13,13 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from bundler.common.ask import ask
 from bundler.errors import InstallError
 
 if TYPE_CHECKING:
@@ -112,18 +112,13 @@ def conda_pack(prefix: Path, target: Path, scratch: Path) -> None:
     (prefix / "conda-meta" / "history").touch()
     words = ["--prefix", str(prefix), "--output", str(target), "--format", "tar", "--quiet"]
     words += [word for pattern in LEFT_OUT for word in ("--exclude", pattern)]
-    done = subprocess.run(
-        [sys.executable, "-c", _CONDA_PACK, *words],
-        env=os.environ | {"TMPDIR": str(scratch)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0 or not target.is_file():
-        said = (done.stderr + done.stdout).strip().splitlines()
+    done = ask([sys.executable, "-c", _CONDA_PACK, *words], variables=os.environ | {"TMPDIR": str(scratch)})
+    if done.code != 0 or not target.is_file():
         raise InstallError(
-            "conda-pack could not pack the runtime", findings=said[-8:], where=prefix, hint="see its message"
+            "conda-pack could not pack the runtime",
+            findings=done.last(),
+            where=prefix,
+            hint="see its message",
         )
 
 

@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bundler.common.units import duration_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -140,7 +142,7 @@ class Progress:
     def line(self, now: float) -> str:
         """Return the status line: ``loading weights: shard 3 of 93, 42 s``."""
         detail = f": {self.detail}" if self.detail else ""
-        return f"{self.stage}{detail}, {now - self.started:.0f} s"
+        return f"{self.stage}{detail}, {duration_text(now - self.started)}"
 
     def seconds(self, ready: float) -> list[tuple[str, float]]:
         """Return how long each stage took, in their order, given when the server was ready."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import psutil
 
+from bundler.common.ask import ask
 from bundler.serve.process_tree import RANK_TITLE, find_tree
 
 if TYPE_CHECKING:
@@ -86,18 +86,10 @@ def _title(process: psutil.Process) -> str:
 
 def _dump(program: str, pid: int) -> str:
     try:
-        done = subprocess.run(
-            [program, "dump", "--pid", str(pid)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=DUMP_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"py-spy has no answer after {DUMP_SECONDS:.0f} s"
-    return done.stdout if done.returncode == 0 else done.stderr.strip() or f"py-spy: exit {done.returncode}"
+        done = ask([program, "dump", "--pid", str(pid)], seconds=DUMP_SECONDS)
+    except TimeoutError as problem:
+        return f"py-spy: {problem}"
+    return done.out if done.code == 0 else done.err.strip() or f"py-spy: exit {done.code}"
 
 
 def _last(lines: Iterable[str]) -> str:

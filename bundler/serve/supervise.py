@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bundler.common.units import size_text
+from bundler.common.units import duration_text, size_text
 from bundler.errors import ServeError
 from bundler.serve.failures import diagnose, ending
 from bundler.serve.nodes import open_link
@@ -198,7 +198,7 @@ class Supervisor:
                 self._look()
                 now = time.monotonic()
                 self._in_time(
-                    f"the server isn't ready after {self._settings.timeout:.0f} s; "
+                    f"the server isn't ready after {duration_text(self._settings.timeout)}; "
                     f"it was {progress.line(now)}; /health: {probe.last}",
                     STILL_BUSY,
                 )
@@ -213,7 +213,9 @@ class Supervisor:
         """Say where the server's processes are, once, when nothing was heard of them for long."""
         if now - self._heard < QUIET_SECONDS:
             return
-        self._settings.say(f"nothing in its log for {now - self._heard:.0f} s; its processes are here:")
+        self._settings.say(
+            f"nothing in its log for {duration_text(now - self._heard)}; its processes are here:"
+        )
         for line in look_into(self.state):
             self._settings.say(f"  {line}")
         # What was written of it into the log is nothing that the server said.
@@ -231,7 +233,7 @@ class Supervisor:
             self._look()
             line = progress.line(time.monotonic())
             self._settings.count(STAGE, line)
-            self._in_time(f"the server isn't ready after {timeout:.0f} s; it was {line}", STILL_BUSY)
+            self._in_time(f"the server isn't ready after {duration_text(timeout)}; it was {line}", STILL_BUSY)
             went = went or (time.monotonic() if run.broken else 0.0)
             if went and time.monotonic() - went > END_SECONDS:
                 raise self._failure(f"{run.broken} (here: {line})")
@@ -251,7 +253,7 @@ class Supervisor:
         self._settings.say("this node is ready; waiting for the first one")
         while not link.whole_ready.wait(POLL):
             self._look(doing=" while the first node started")
-            self._in_time(f"the first node isn't ready after {self._settings.timeout:.0f} s")
+            self._in_time(f"the first node isn't ready after {duration_text(self._settings.timeout)}")
 
     def _look(self, doing: str | None = None, hint: str | None = None) -> None:
         """Take in the log, and see whether there is still something to wait for.
@@ -291,7 +293,7 @@ class Supervisor:
 
 def where_the_seconds_went(progress: Progress, seconds: float, ahead: ReadAhead | None) -> list[str]:
     """Return the lines that account for a start."""
-    lines = [f"ready after {seconds:.0f} s"]
+    lines = [f"ready after {duration_text(seconds)}"]
     lines += [f"  {taken:6.1f} s  {stage}" for stage, taken in progress.seconds(progress.began["ready"])]
     if ahead and ahead.on:
         lines.append(f"  weights read ahead: {size_text(ahead.read)} of {size_text(ahead.total)}")

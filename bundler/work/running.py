@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import generations
+from bundler.common.ask import Said, ask
 from bundler.errors import PreflightError, ServeError
 from bundler.generations import FIRST, root_of
 from bundler.serve.server_record import run_folder, servers
@@ -53,22 +53,22 @@ def restart(home: Path, number: int, reporter: Reporter, units: Path = UNITS) ->
     running = {one.supervisor: one for one in servers(run_folder(home)) if one.running}
     for unit in units_of(home, units):
         shown = _systemctl("show", "--property=MainPID", "--value", unit.name)
-        pid = int(shown.stdout) if shown.stdout.strip().isdigit() else 0
+        pid = int(shown.out) if shown.out.strip().isdigit() else 0
         if not pid or (pid in running and runs_from(running[pid], home, number)):
             continue
         reporter.say(f"restarting {unit.name}: it serves from generation {number} when that is ready")
         done = _systemctl("restart", unit.name)
-        if done.returncode:
+        if done.code:
             raise ServeError(
-                f"{unit.name} didn't start again: {done.stderr.strip() or 'systemctl says nothing'}",
+                f"{unit.name} didn't start again: {done.err.strip() or 'systemctl says nothing'}",
                 where=home,
                 hint=f"bundler logs says why; generation {number} counts: bundler rollback --restart brings "
                 "the older one back",
             )
 
 
-def _systemctl(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+def _systemctl(*words: str) -> Said:
+    return ask(["systemctl", *words])
 
 
 def say_servers(home: Path, number: int, reporter: Reporter) -> None:

@@ -75,7 +75,7 @@ def test_stages_and_bars() -> None:
     progress.see(
         "Capturing batches (bs=8 avail_mem=1.0 GB):  50%|#####     | 2/4 [00:01<00:01,  1.2it/s]", 161.0
     )
-    assert progress.line(161.0) == "capturing graphs: graph 2 of 4, 61 s"
+    assert progress.line(161.0) == "capturing graphs: graph 2 of 4, 1 min 01 s"
     progress.see("INFO:     Application startup complete.", 170.0)
     progress.see("The server is fired up and ready to roll!", 180.0)
     seconds = dict(progress.seconds(181.0))
