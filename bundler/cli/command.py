@@ -76,6 +76,6 @@ _flag = partial(click.Option, is_flag=True, is_eager=True, expose_value=False, c
 _SHARED = (
     _flag(["--json"], help="Print the answer, or what went wrong, as one object of JSON (docs/JSON.md)."),
     _flag(["-q", "--quiet"], help="Print the answer and errors only."),
-    _flag(["-v", "--verbose"], help="Print times, and the programs that are run."),
+    _flag(["-v", "--verbose"], help="Print times, and the programs that are run with what they say."),
 )
 SHARED_WORDS = tuple(word for option in _SHARED for word in option.opts)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         (("pack", "--modle", "x"), "no such option '--modle'", "did you mean --model"),
         (("sign",), "missing argument 'BUNDLE…'", "bundler sign --help"),
         (("unpack", "--keep", "few"), "invalid value for '--keep'", "bundler unpack --help"),
+        (("verify", "nowhere"), "path 'nowhere' does not exist", "check it, and that its disk is there"),
     ],
 )
 def test_near_names_are_named(bundler: Bundler, words: tuple[str, ...], what: str, fix: str) -> None:
