@@ -9,6 +9,7 @@ import click
 
 from bundler.cli.help import HelpContext
 from bundler.cli.output import MANNER, show_document
+from bundler.cli.typed import folders_of
 from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class BundlerCommand(click.Command):
         """Run the command, and print its answer for programs, also where it fails."""
         from bundler.cli.verbose import timed
 
+        MANNER.folders = folders_of(ctx.params)
         try:
             with timed(ctx.command_path):
                 outcome = super().invoke(ctx)

@@ -36,7 +36,7 @@ def usage_error(problem: click.UsageError, words: Sequence[str]) -> UsageError:
         text = problem.message.strip().removesuffix(".")
         hint = f"check it, and that its disk is there; relative ones begin at {Path.cwd()}"
         return UsageError(text[:1].lower() + text[1:], hint=hint)
-    text = problem.format_message().strip().removesuffix(".")
+    text = " ".join(problem.format_message().split()).removesuffix(".")
     path = problem.ctx.command_path if problem.ctx else PROGRAM
     return UsageError(text[:1].lower() + text[1:], hint=_instead((), path))
 
