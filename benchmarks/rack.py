@@ -32,7 +32,8 @@ from bundler.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PREFIX = "bundler-rack-"
+PREFIX = f"rack{os.getpid()}-"
+"""Of the namespaces' names."""
 SWITCH = f"{PREFIX}switch"
 PORT = 8000
 SHARDS = 8

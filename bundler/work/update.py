@@ -85,10 +85,20 @@ def place_for(bundle: Bundle, destination: Path, source: Path | None = None) -> 
 
 
 def _named(source: Path) -> Installation | Bundle:
-    """Open what is to give files. What it says of them is compared before it is believed."""
+    """Open what is to give files. What it says of them is compared before it is believed.
+
+    :raises UnknownNameError: it is neither an installation nor a bundle.
+    """
     if holds_file(source, RECEIPT):
         return Installation(source.absolute())
-    return Bundle.open([find_bundle(source)])
+    try:
+        return Bundle.open([find_bundle(source)])
+    except UnknownNameError as problem:
+        raise UnknownNameError(
+            f"nothing can be taken over from there: no installation, and {problem.what}",
+            where=source,
+            hint="--from names an installation's folder, or an older bundle's",
+        ) from problem
 
 
 def check_base(bundle: Bundle, place: Place) -> None:

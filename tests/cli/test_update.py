@@ -200,6 +200,8 @@ def test_a_delta_makes_what_the_whole_makes(
         if entry.kind == "file":
             assert (updated.root / path).read_bytes() == (fresh.root / path).read_bytes()
 
+    nothing = bundler("unpack", delta, tmp_path / "beside", *NATIVE, "--from", made / "workspace")
+    assert nothing.returncode == 3 and "no installation, and " in nothing.stderr
     for source in (installed, packed):
         beside = bundler("unpack", delta, tmp_path / f"beside-{source.name}", *NATIVE, "--from", source)
         assert beside.returncode == 0, beside.stderr
