@@ -48,7 +48,7 @@ def fetch_command(
         answer({"environments": names, "artifacts": done}, f"{', '.join(names)}: {fetched_text(done)}")
     models_here = []
     for source in selection.models:
-        folder = source.fetch(selection.weights, reporter=shown, jobs=min(jobs, 4), rehash=deep)
+        folder = source.fetch(selection.weights, reporter=shown, jobs=jobs, rehash=deep)
         models_here.append({"name": source.spec.name, "folder": folder})
         answer({"models": models_here}, f"{source.spec.name}: {folder}")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
+from bundler.collect import ranges
 from bundler.collect.faults import Stopped
 from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
 from bundler.common.digest import read_blocks
@@ -87,6 +88,7 @@ def receive(
     *,
     stop: threading.Event,
     counted: int = 0,
+    connections: int = 1,
     patience: Patience = PATIENT,
     say: Callable[[str], None] | None = None,
 ) -> str:
@@ -95,6 +97,7 @@ def receive(
     :param advance: told the bytes as they come; a negative number where bytes turned out to be useless.
     :param stop: ends it soon after it is set; what came so far stays on the disk.
     :param counted: bytes of the partial file that ``advance``'s receiver counted before.
+    :param connections: how many a large file may have, whose digest is promised.
     :param say: told of wrong bytes that are fetched once more.
     :raises FetchError: no origin gave it, after retries.
     :raises DamagedError: twice the content was not what the publisher promised.
@@ -102,18 +105,17 @@ def receive(
     :raises Stopped: it was told to stop.
     """
     receiving = _Receiving(wanted, advance or (lambda _: None), counted, stop)
-    transfer = Transfer(
-        wanted.name or wanted.path.name,
-        origins,
-        wanted.size,
-        stop=stop,
-        patience=patience,
-        checked=wanted.checked,
-    )
+
+    def make(patience: Patience = patience) -> Transfer:
+        name, checked = wanted.name or wanted.path.name, wanted.checked
+        return Transfer(name, origins, wanted.size, stop=stop, patience=patience, checked=checked)
+
+    transfer = make()
     again = False
     try:
         make_folder(wanted.path.parent)
         make_folder(wanted.partial.parent)
+        receiving.bring_ranges(lambda: make(replace(patience, attempts=2)), connections)
         while (digests := receiving.bring(transfer)).wrong:
             problem = transfer.damaged(digests.wrong)
             receiving.discard()
@@ -154,6 +156,17 @@ class _Receiving:
             file.flush()
             os.fsync(file.fileno())
         return digests
+
+    def bring_ranges(self, make: Callable[[], Transfer], connections: int) -> None:
+        """Write as much of a large file as several connections give; what they don't, :meth:`bring` gets."""
+        wanted, start = self._wanted, self._wanted.partial_size()
+        size = wanted.size or 0
+        if connections == 1 or not wanted.checked or size - start < ranges.LARGE:
+            return
+        with wanted.partial.open("ab") as file:
+            for place, piece in ranges.by_ranges(make, start, size, connections):
+                file.write(piece)
+                self._set(place + len(piece))
 
     def finish(self) -> None:
         """Give the partial file its name, durably."""

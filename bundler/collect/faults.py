@@ -27,6 +27,10 @@ class Stopped(Exception):  # noqa: N818
     """The download was interrupted from outside."""
 
 
+class NoRanges(Exception):  # noqa: N818
+    """The host gives a file from its beginning only."""
+
+
 class Transient(Exception):  # noqa: N818
     """A failure that may pass."""
 

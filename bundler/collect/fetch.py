@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bundler.collect.download import Wanted, check_room, receive
 from bundler.collect.faults import Stopped, UnreachableError
 from bundler.collect.network import JOBS, Network, Origin, open_network
+from bundler.collect.ranges import connections_each
 from bundler.collect.sizes import ask_sizes
 from bundler.collect.transfer import PATIENT
 from bundler.common.disk_trouble import advice
@@ -135,6 +136,8 @@ class _Fetching:
         if before:
             of = f" of {size_text(total)}" if total else ""
             reporter.say(f"going on: {size_text(before)}{of} came in an earlier run")
+        left = (self._sizes.get(one.url, 0) - wanted.partial_size() for one, wanted in self._wanted.items())
+        self._connections = connections_each(left, jobs)
         with reporter.phase("fetch", total, done=before) as meter:
             self._meter = meter
             try:
@@ -164,6 +167,7 @@ class _Fetching:
                 self._advance,
                 stop=self._network.stop,
                 counted=wanted.partial_size(),
+                connections=self._connections,
                 patience=self._patience,
             )
         except PreflightError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler.collect.faults import (
     BeginAnew,
+    NoRanges,
     Permanent,
     Stopped,
     TooLong,
@@ -112,6 +113,7 @@ class Transfer:
         end: int | None = None,
         *,
         skip: bool = False,
+        ranges_only: bool = False,
         validators: dict[str, str] | None = None,
         opened: Callable[[str, str], None] | None = None,
     ) -> Generator[tuple[int, bytes], None, None]:
@@ -119,10 +121,12 @@ class Transfer:
 
         :param end: the place where it may end; the file's own end where not given.
         :param skip: never go back: what came already is passed over where the file began anew.
+        :param ranges_only: read nothing from a host that begins elsewhere than it was asked to.
         :param validators: of earlier answers, by ``where``.
         :param opened: told an origin's ``where`` and validator as it answers.
         :raises FetchError: no origin gave it, after retries.
         :raises DamagedError: its length stays another one.
+        :raises NoRanges: with ``ranges_only``, of such a host.
         :raises Stopped: it was told to stop.
         """
         place, anew = start, False
@@ -138,6 +142,8 @@ class Transfer:
                     if self.size is not None and body.total not in (None, self.size):
                         # A portal's page instead of the file, say: none of it is read.
                         raise self._another_length(WrongLength, str(body.total), body)
+                    if ranges_only and body.start != begin:
+                        raise NoRanges
                     asked.validator = body.validator
                     if opened is not None:
                         opened(asked.origin.where, body.validator)
@@ -156,6 +162,8 @@ class Transfer:
             except Permanent as problem:
                 asked.end = problem
             except Transient as problem:
+                if ranges_only and isinstance(problem, BeginAnew):
+                    raise NoRanges from problem
                 anew = anew or isinstance(problem, BeginAnew)
                 self._count(asked, problem, fresh=place - before >= FORGIVEN)
 

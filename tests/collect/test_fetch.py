@@ -216,7 +216,7 @@ def test_mirrors_that_cannot_be_asked(server: FileServer, tmp_path: Path) -> Non
 def test_space_is_checked_first(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1000))
-    with pytest.raises(PreflightError, match="GB more"):
+    with pytest.raises(PreflightError, match="kB more"):
         fetch(make(server), Store(tmp_path / "store"))
     assert server.gets() == []
 

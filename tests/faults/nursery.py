@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,8 +22,8 @@ import psutil
 from bundler.common.durable import LIBC
 from bundler.install import installer
 from tests.faults.disk import Fault, FaultyDisk
+from tests.support.forking import Forking
 
-PROJECT = Path(__file__).resolve().parents[2]
 COMMANDS = {"pack": "tests.faults.commands", "fetch": "tests.faults.commands"}
 PRELOADED = ("tests.faults.commands", "bundler.cli.unpack", "bundler.cli.install", "bundler.work.unpack")
 PR_SET_CHILD_SUBREAPER = 36
@@ -61,38 +60,21 @@ class Ended:
     seconds: float
 
 
-class Nursery:
+class Nursery(Forking):
     """The process, from outside."""
 
     def __init__(self) -> None:
         """Start it."""
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("BUNDLER_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.nursery"],
-            cwd=PROJECT,
-            env={**environment, "NO_COLOR": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("tests.faults.nursery")
 
     def run(self, job: Job) -> Ended:
         """Run a command to its end, whatever that is."""
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(asdict(job)) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        answer = self.do(asdict(job))
         notes = Path(job.notes)
         kinds = notes / "kinds"
         known = tuple(json.loads(kinds.read_text())) if kinds.exists() else ()
         said = (notes / "said").read_text(errors="replace")
         return Ended(answer["code"], said, known, answer["seconds"])
-
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(LONGEST)
 
 
 def _child(job: dict[str, Any], fault: Fault, notes: Path) -> None:

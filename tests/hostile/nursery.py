@@ -10,13 +10,16 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.support.forking import Forking
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PRELOADED = ("inspect", "verify", "unpack", "repair")
 LONGEST = 30.0
 """Seconds after which a run counts as hung."""
@@ -43,41 +46,24 @@ class Ended:
         return self.code in (1, 99) or self.code < 0 or any(word in self.said for word in words)
 
 
-class Nursery:
+class Nursery(Forking):
     """The process, from outside."""
 
     def __init__(self) -> None:
         """Start it."""
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("BUNDLER_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hostile.nursery"],
-            cwd=PROJECT,
-            env={**environment, "NO_COLOR": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("tests.hostile.nursery")
 
     def run(self, *words: object, cwd: Path, files: int = 0) -> Ended:
         """Run a command to its end, whatever that is.
 
         :param files: how many it may have open at once; 0: as many as this process.
         """
-        assert self._process.stdin and self._process.stdout
         said = cwd / "said"
         job = {"words": list(map(str, words)), "cwd": str(cwd), "said": str(said), "files": files}
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        answer = self.do(job)
         text = said.read_bytes().decode(errors="surrogateescape")
         said.unlink()
         return Ended(answer["code"], text, answer["seconds"], answer["peak"])
-
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(LONGEST)
 
 
 def _child(words: list[str], cwd: str, said: str, files: int) -> None:

@@ -310,6 +310,17 @@ class Handler(BaseHTTPRequestHandler):
             entry["blobId"] = said["sha1"]
         return entry
 
+    def hf_tree(self, query: dict[str, str], model: str, revision: str) -> None:
+        repo, rows = self.hub.repos[model], []
+        state = repo.state(revision) or repo.states[revision]
+        for path in sorted(state.files):
+            one = self._hf_sibling(repo, state, path)
+            row = {"type": "file", "oid": one["blobId"], "size": one["size"], "path": path}
+            if "lfs" in one:
+                row["lfs"] = {**one["lfs"], "oid": one["lfs"]["sha256"]}
+            rows.append(row)
+        self.json(200, rows)
+
     def hf_file(self, query: dict[str, str], model: str, revision: str, path: str) -> None:
         self.deliver(model, revision, path)
 
@@ -330,6 +341,7 @@ class Handler(BaseHTTPRequestHandler):
         if len(state.files[path]) >= LARGE:
             self.send_response(302)
             self.send_header("Location", f"{self.hub.store}/store/{model}/{state.commit}/{path}")
+            self._say_file(state, path)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -357,9 +369,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         self.send_header("Content-Length", str(end - start))
         self.send_header("Accept-Ranges", "bytes")
+        if self.command == "HEAD":
+            self._say_file(state, path)
         self.end_headers()
         if self.command != "HEAD":
             self._send(data[start:end], fault)
+
+    def _say_file(self, state: State, path: str) -> None:
+        """Say of a file what Hugging Face's own client asks before it downloads."""
+        digest = state.sha256(path)
+        self.send_header("ETag", f'"{digest}"')
+        self.send_header("X-Linked-Etag", f'"{digest}"')
+        self.send_header("X-Linked-Size", str(len(state.files[path])))
+        self.send_header("X-Repo-Commit", state.commit)
 
     def _range(self, size: int, ignore: bool) -> tuple[int, int]:
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
@@ -392,6 +414,7 @@ ROUTES = (
     (r"/api/models", Handler.hf_search),
     (r"/api/models/(?P<model>[^/]+/[^/]+)", Handler.hf_info),
     (r"/api/models/(?P<model>[^/]+/[^/]+)/revision/(?P<revision>.+)", Handler.hf_info),
+    (r"/api/models/(?P<model>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)", Handler.hf_tree),
     (r"/store/(?P<model>[^/]+/[^/]+)/(?P<commit>[^/]+)/(?P<path>.+)", Handler.stored),
     (r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Handler.hf_file),
 )

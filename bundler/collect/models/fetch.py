@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from bundler.collect.download import Wanted, check_room, feed, receive
+from bundler.collect.ranges import connections_each
 from bundler.common.durable import locked
 from bundler.common.hashcache import HashCache
 from bundler.common.threads import each
@@ -77,6 +78,8 @@ class ModelFetch:
         )
 
     def _bring(self, files: tuple[ListedFile, ...], meter: Meter, jobs: int) -> None:
+        connections = connections_each((file.size - self._have(file) for file in files), jobs)
+
         def one(file: ListedFile, stop: threading.Event) -> None:
             counted = self._have(file)
             if not self._whole(file, meter):
@@ -88,6 +91,7 @@ class ModelFetch:
                     meter.advance,
                     stop=network.stop,
                     counted=counted,
+                    connections=connections,
                     patience=self.remote.patience,
                     say=meter.say,
                 )
