@@ -340,13 +340,15 @@ def _newest_glibc(packages: Iterable[LockPackage]) -> str | None:
 
 def _absent(root: Path, manifest: Path | None) -> InputError:
     if not root.is_dir():
-        return InputError("no such folder", where=root, hint="name the workspace with -C")
+        return InputError("no such folder", where=root.absolute(), hint="name the workspace with -C")
     if manifest is not None:
-        return InputError(f"{manifest.name} is here, pixi.lock is not", where=root, hint="lock it: pixi lock")
+        return InputError(
+            f"{manifest.name} is here, pixi.lock is not", where=root.absolute(), hint="lock it: pixi lock"
+        )
     other = f", and its {PYPROJECT} has no [tool.pixi]" if (root / PYPROJECT).is_file() else ""
     return InputError(
         f"this is not a workspace: it has no {PIXI}{other}",
-        where=root,
+        where=root.absolute(),
         hint=f"run bundler where pixi's manifest ({PIXI} or {PYPROJECT}) and pixi.lock are, "
         "or name that folder with -C",
     )

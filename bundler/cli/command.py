@@ -9,6 +9,7 @@ import click
 
 from bundler.cli.help import HelpContext
 from bundler.cli.output import MANNER, show_document
+from bundler.cli.typed import folders_of
 from bundler.errors import BundlerError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class BundlerCommand(click.Command):
         """Run the command, and print its answer for programs, also where it fails."""
         from bundler.cli.verbose import timed
 
+        MANNER.folders = folders_of(ctx.params)
         try:
             with timed(ctx.command_path):
                 outcome = super().invoke(ctx)
@@ -76,6 +78,6 @@ _flag = partial(click.Option, is_flag=True, is_eager=True, expose_value=False, c
 _SHARED = (
     _flag(["--json"], help="Print the answer, or what went wrong, as one object of JSON (docs/JSON.md)."),
     _flag(["-q", "--quiet"], help="Print the answer and errors only."),
-    _flag(["-v", "--verbose"], help="Print times, and the programs that are run."),
+    _flag(["-v", "--verbose"], help="Print times, and the programs that are run with what they say."),
 )
 SHARED_WORDS = tuple(word for option in _SHARED for word in option.opts)

@@ -39,6 +39,8 @@ class Manner:
     """Only the answer and errors."""
     verbose: bool = False
     """Each line of news with the time since the start, and the programs that are run."""
+    folders: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What ``-C`` named, by the commands that could be given it, too."""
     started: float = 0.0
     """By the monotonic clock."""
     facts: dict[str, Any] | None = None
@@ -47,7 +49,7 @@ class Manner:
     def begin(self, command: str | None, words: Sequence[str]) -> None:
         """Begin anew with a command; ``--json`` counts even where its other words are off."""
         self.command, self.facts, self.started = command, {}, time.monotonic()
-        self.quiet = self.verbose = False
+        self.quiet, self.verbose, self.folders = False, False, {}
         self.json = "--json" in itertools.takewhile(lambda word: word != "--", words)
 
 
@@ -103,7 +105,7 @@ def error_facts(problem: BundlerError) -> dict[str, Any]:
         "code": problem.exit_code,
         "what": masked(problem.what),
         "where": None if problem.where is None else masked(str(problem.where)),
-        "fix": None if problem.hint is None else masked(typed(problem.hint)),
+        "fix": None if problem.hint is None else masked(typed(problem.hint, MANNER.folders)),
         "findings": [masked(one) for one in problem.findings],
     }
 
@@ -132,7 +134,7 @@ def say(line: str, *, result: bool = False) -> None:
     """
     if MANNER.quiet and not result:
         return
-    line = typed(line)
+    line = typed(line, MANNER.folders)
     if MANNER.verbose and not result:
         line = f"{time.monotonic() - MANNER.started:8.1f} s  {line}"
     stream = sys.stdout if result and not MANNER.json else sys.stderr
@@ -152,7 +154,7 @@ def say_error(problem: BundlerError) -> None:
     color = "red" if problem.label == "error" else "yellow"
     word = click.style(problem.label, fg=color, bold=True) if is_colored() else problem.label
     with unheard(sys.stderr):
-        click.echo(f"{word}: {typed(str(problem))}", err=True)
+        click.echo(f"{word}: {typed(str(problem), MANNER.folders)}", err=True)
 
 
 def is_colored() -> bool:

@@ -128,6 +128,11 @@ class BarMeter:
         """Print above the bar."""
         say(line)
 
+    def detail(self, line: str) -> None:
+        """Print above the bar where all is wanted."""
+        if MANNER.verbose:
+            say(line)
+
 
 class BarReporter:
     """Bars with rate and ETA."""
@@ -148,6 +153,8 @@ class BarReporter:
         ) as bar:
             yield BarMeter(bar)
             bar.end()
+            # Where there was nothing to do, nothing stays.
+            bar.leave = bool(total != 0 or bar.n)
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -217,9 +224,15 @@ class LineMeter:
         """Print a line."""
         say(line)
 
+    def detail(self, line: str) -> None:
+        """Print a line where all is wanted."""
+        if MANNER.verbose:
+            say(line)
+
     def finish(self) -> None:
-        """Print the last line."""
-        self.say(self._line(time.monotonic(), last=True))
+        """Print the last line, where there was anything to do."""
+        if self._total != 0 or self._done:
+            self.say(self._line(time.monotonic(), last=True))
 
     def _line(self, now: float, *, last: bool = False) -> str:
         elapsed = max(now - self._start, 1e-3)

@@ -36,7 +36,10 @@ def repair_command(bundle: tuple[Path, ...], to: Path | None, threads: int | Non
     repaired = repair_bundle(folders, to, threads=threads, reporter=reporter())
     places = ", ".join(repaired.folders)
     mended = f"mended {', '.join(repaired.damaged)}" if repaired.damaged else "nothing was damaged"
-    answer(repaired, f"{repaired.name}: {mended}; {size_text(repaired.written)} written to {places}")
+    written = (
+        f"{size_text(repaired.written)} written to {places}" if repaired.written else "nothing was written"
+    )
+    answer(repaired, f"{repaired.name}: {mended}; {written}")
 
 
 def _folder(place: Path) -> Path:

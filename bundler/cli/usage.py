@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -30,9 +31,19 @@ def usage_error(problem: click.UsageError, words: Sequence[str]) -> UsageError:
     """
     if isinstance(problem, click.NoSuchOption):
         return _no_such_option(problem, words)
-    text = problem.format_message().strip().removesuffix(".")
+    if _is_of_a_path(problem):
+        # It says which one, and what it isn't.
+        text = problem.message.strip().removesuffix(".")
+        hint = f"check it, and that its disk is there; relative ones begin at {Path.cwd()}"
+        return UsageError(text[:1].lower() + text[1:], hint=hint)
+    text = " ".join(problem.format_message().split()).removesuffix(".")
     path = problem.ctx.command_path if problem.ctx else PROGRAM
     return UsageError(text[:1].lower() + text[1:], hint=_instead((), path))
+
+
+def _is_of_a_path(problem: click.UsageError) -> bool:
+    kind = getattr(problem.param, "type", None) if isinstance(problem, click.BadParameter) else None
+    return isinstance(kind, click.Path) and bool(problem.message)
 
 
 def _no_such_option(problem: click.NoSuchOption, words: Sequence[str]) -> UsageError:

@@ -22,6 +22,9 @@ class Meter(Protocol):
     def say(self, line: str) -> None:
         """Show one line of news above the bar."""
 
+    def detail(self, line: str) -> None:
+        """Show one line of a program that works for the phase, to those who want to see all."""
+
 
 class Reporter(Protocol):
     """Where phases are shown."""
@@ -48,6 +51,9 @@ class SilentMeter:
         """Show nothing."""
 
     def say(self, line: str) -> None:
+        """Show nothing."""
+
+    def detail(self, line: str) -> None:
         """Show nothing."""
 
 

@@ -1,7 +1,7 @@
 """A module of bundler's in a process of its own: a task goes in; progress, news and one answer come out.
 
 The task is JSON on standard input. Each line of standard output is a :class:`_Told`; whatever else is printed
-there, as by a library, is news too.
+there, as by a library, is a detail too.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """Units of the phase that are done."""
     say: str | None = None
     """A line for people."""
+    detail: str | None = None
+    """A line of a program, for people who want to see all."""
     answer: object = None
     """What came of the task."""
 
@@ -68,8 +70,7 @@ def call(
         isolated([sys.executable, "-P", "-B", "-m", module]),
         child_environment(variables),
         folder,
-        meter,
-        read=lines.read,
+        lines.hear,
         given=msgspec.json.encode(task).decode(),
         held=held,
     )
@@ -83,16 +84,20 @@ class _Lines(Generic[A]):
         self._kind, self._meter = kind, meter
         self.answer: A | None = None
 
-    def read(self, text: str) -> str | None:
+    def hear(self, text: str) -> str | None:
         try:
             line = msgspec.json.decode(text, type=_Told)
             if line.answer is not None:
                 self.answer = msgspec.convert(line.answer, self._kind)
         except BROKEN_JSON:
-            return text
+            line = _Told(detail=text)
         if line.advance is not None:
             self._meter.advance(line.advance)
-        return line.say
+        if line.say is not None:
+            self._meter.say(line.say)
+        if line.detail is not None:
+            self._meter.detail(line.detail)
+        return line.say if line.detail is None else line.detail
 
 
 class OuterSide:
@@ -117,6 +122,11 @@ class OuterSide:
         """Have the outer side show a line, or several."""
         for one in line.splitlines():
             self._tell(_Told(say=one))
+
+    def detail(self, line: str) -> None:
+        """Have the outer side show a line of a program, or several."""
+        for one in line.splitlines():
+            self._tell(_Told(detail=one))
 
     def give(self, answer: object) -> None:
         """Give the answer."""
@@ -143,7 +153,7 @@ def answer_and_exit(kind: type[T], work: Callable[[T, OuterSide], object]) -> No
     except KeyboardInterrupt:
         code = 130
     except Exception as problem:
-        outer.say(f"{type(problem).__name__}: {problem}")
+        outer.detail(f"{type(problem).__name__}: {problem}")
         code = 1
     sys.stdout.flush()
     # rattler's threads may be about to report to the interpreter yet: an orderly end aborts on them at times.

@@ -45,15 +45,16 @@ def compile_modules(python: Path, folders: Sequence[Path], name: str, reporter: 
         reporter.phase(f"compile {name}", total, unit="modules") as meter,
     ):
 
-        def read(line: str) -> str | None:
+        def hear(line: str) -> str | None:
             if not line.isdigit():
+                meter.detail(line)
                 return line
             meter.advance(int(line))
             return None
 
         command = [str(python), "-I", "-W", "ignore", str(script), *map(str, folders)]
         variables = clean_environment(os.environ, Path(scratch))
-        ended = run(command, variables, Path(scratch), meter, read=read)
+        ended = run(command, variables, Path(scratch), hear)
         if ended.code == 0:
             meter.advance(total % STEP)
     if ended.code != 0:

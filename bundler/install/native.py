@@ -28,7 +28,7 @@ from bundler.install.installer import (
     sound_caches,
 )
 from bundler.install.mirror import LoopbackMirror
-from bundler.install.program import run
+from bundler.install.program import run, to
 from bundler.install.wheels import claim_for_pixi, command, find_uv, lay_out
 from bundler.store import MIRROR
 from bundler.workspace import LOCK, prefix_of
@@ -135,7 +135,7 @@ class NativeInstaller:
             command(self._uv, _python_of(prefix, environment), requirements, links, way.caches.uv),
             variables,
             way.scratch,
-            way.meter,
+            to(way.meter),
             held=way.held,
         )
         if ended.code != 0:

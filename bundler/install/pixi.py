@@ -28,7 +28,7 @@ from bundler.install.installer import (
     sound_caches,
 )
 from bundler.install.mirror import LoopbackMirror
-from bundler.install.program import run
+from bundler.install.program import run, to
 from bundler.pixi_manifest import PIXI, find_manifest
 from bundler.platforms import CUDA, CUDA_ARCH, pixis_choice
 from bundler.store import MIRROR
@@ -160,7 +160,7 @@ class PixiInstaller:
             variables = self._environment(caches, home, configuration)
             variables |= cuda_override(environments, os.environ)
             for command in self._commands(manifest, environments, variables):
-                ended = run(command, variables, root, meter, held=held)
+                ended = run(command, variables, root, to(meter), held=held)
                 if ended.code != 0:
                     damaged = damaged_of(ended, artifacts, store)
                     raise explain("pixi install", ended, root, missing=mirror.missing, damaged=damaged)

@@ -1,4 +1,4 @@
-"""Run an installer's program: its output passed through as it comes, its end kept for the explanation."""
+"""Run an installer's program: its output heard as it comes, its end kept for the explanation."""
 
 from __future__ import annotations
 
@@ -46,23 +46,32 @@ class Ended:
         return [line.strip() for line in self.tail if line.strip(DECORATION)][-count:]
 
 
+def to(meter: Meter) -> Callable[[str], str]:
+    """Return what hears a program: each line is a detail of a phase, and kept."""
+
+    def hear(line: str) -> str:
+        meter.detail(line)
+        return line
+
+    return hear
+
+
 def run(
     command: Sequence[str],
     variables: Mapping[str, str],
     folder: Path,
-    meter: Meter,
+    hear: Callable[[str], str | None],
     *,
-    read: Callable[[str], str | None] = str,
     given: str | None = None,
     held: int | None = None,
 ) -> Ended:
-    """Run a program to its end, showing each line it prints.
+    """Run a program to its end, and have each line that it prints heard.
 
     Interrupted, the program is ended first.
 
     :param variables: its whole environment.
     :param folder: its working folder.
-    :param read: returns what of a line is shown and kept, ``None``: nothing.
+    :param hear: shows of a line what it wants, and returns what is kept of it; ``None``: nothing.
     :param given: text for its standard input.
     :param held: a file descriptor that it inherits, for a lock that lasts as long as it.
     :raises InstallError: it can't be started.
@@ -90,10 +99,9 @@ def run(
                     process.stdin.write(given)
                     process.stdin.close()
             for line in process.stdout or ():
-                text = read(line.rstrip())
+                text = hear(line.rstrip())
                 if text is not None:
                     tail.append(text)
-                    meter.say(text)
         except BaseException:
             process.terminate()
             raise

@@ -179,7 +179,9 @@ def roll_back(home: Path, to: int | None, reporter: Reporter, *, restarts: bool 
         raise UnknownNameError(
             f"there is no {what} to go back to; there are: {have}",
             where=home,
-            hint="bundler history lists them",
+            hint="bundler history lists them"
+            if have != "none"
+            else "an update makes one: bundler unpack BUNDLE DEST",
         )
     _switch(home, known, to, Step(number=to, what="rollback", when=now()))
     if restarts:

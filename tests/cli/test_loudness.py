@@ -85,6 +85,14 @@ def test_verbose_has_times_and_programs(bench: Bench) -> None:
     assert "running: " not in bench.run(*words).stderr
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_installers_own_lines_are_for_who_wants_all(bundle: Path, tmp_path: Path, verbose: bool) -> None:
+    words = ("unpack", bundle, tmp_path / "to", "--installer", "native", *(["-v"] if verbose else []))
+    said = run_bundler(*words, cwd=tmp_path).stderr
+    assert "default: imported click" in said
+    assert ("Installed 4 packages" in said) == verbose
+
+
 def test_verbose_shows_what_libraries_log_and_hides_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     MANNER.verbose = True
     with timed("bundler fetch"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.cli.typed import by_root, typed
+from bundler.cli.main import MODULES
+from bundler.cli.typed import ON_INSTALLATION, ON_WORKSPACE, by_root, typed
 from tests.cli.conftest import run_bundler
 from tests.serve.conftest import Bench, bench
 
@@ -66,11 +68,35 @@ def test_an_installations_own_bundler_is_named_by_its_path(
 def test_other_words_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNDLER_INSTALLATION", "/opt/g l m")
     monkeypatch.setenv("PATH", "/nowhere")
-    assert typed("see: bundler logs") == "see: '/opt/g l m/bin/bundler' logs"
+    assert typed("see: bundler logs", {}) == "see: '/opt/g l m/bin/bundler' logs"
     for text in ("another bundler is at work", "bin/bundler serve", "bundler.toml", "the bundler statuses"):
-        assert typed(text) == text
+        assert typed(text, {}) == text
     monkeypatch.delenv("BUNDLER_INSTALLATION")
-    assert typed("see: bundler logs") == "see: bundler logs"
+    assert typed("see: bundler logs", {}) == "see: bundler logs"
+
+
+def test_the_folder_that_was_named_is_named_again(bench: Bench) -> None:
+    (bench.tmp / "elsewhere").mkdir()
+    words = [sys.executable, "-m", "bundler", "status", "-C", "../../installation"]
+    done = subprocess.run(
+        words, env=bench.env, capture_output=True, text=True, cwd=bench.tmp / "elsewhere", check=False
+    )
+    assert f"start it with: bundler serve -C {bench.root} --detach\n" in done.stderr
+
+
+def test_every_command_with_such_a_folder_is_known() -> None:
+    """``-C`` of one kind is never put behind a command that takes none, or another kind."""
+    found: dict[str, list[str]] = {"--workspace": [], "--installation": []}
+    for name, module in MODULES.items():
+        for option in getattr(importlib.import_module(module), f"{name}_command").params:
+            for word in set(option.opts) & set(found):
+                assert "-C" in option.opts
+                found[word].append(name)
+    assert found == {"--workspace": sorted_as(ON_WORKSPACE), "--installation": sorted_as(ON_INSTALLATION)}
+
+
+def sorted_as(names: tuple[str, ...]) -> list[str]:
+    return sorted(names, key=list(MODULES).index)
 
 
 @pytest.mark.parametrize(("user", "shown"), [(0, "systemctl x"), (1000, "sudo systemctl x")])

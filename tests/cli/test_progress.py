@@ -128,6 +128,15 @@ def test_what_is_no_terminal_gets_lines(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr().err.startswith("write: 2.0 MB, 0 s")
 
 
+def test_where_there_is_nothing_to_do_nothing_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    with LineReporter().phase("mend", 0):
+        pass
+    assert capfd.readouterr().err == ""
+    program = "from bundler.cli.progress import reporter as r\nwith r().phase('mend', 0): pass"
+    shown = in_terminal(80, "-c", program)
+    assert shown.rpartition("\r")[0].rpartition("\r")[2].strip() == "" and "\n" not in shown
+
+
 class Clock:
     """A clock that is set by hand."""
 

@@ -88,7 +88,7 @@ def test_one_that_is_served_stays(bench: Bench) -> None:
     assert bench.run(*bench.serve("--detach")).returncode == 0
     refused = bench.run("remove", "Tiny", "-C", str(bench.root))
     assert refused.returncode == DestinationError.exit_code
-    assert f"bundler stop --port {bench.port}" in refused.stderr
+    assert f"bundler stop -C {bench.root} --port {bench.port}" in refused.stderr
     refused = bench.run("uninstall", str(bench.root), "--yes")
     assert refused.returncode == DestinationError.exit_code and "a server of this" in refused.stderr
     assert bench.run("stop").returncode == 0

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
         (("frobnicate",), "no such command 'frobnicate'", "bundler --help"),
         (("--frobnicate",), "no such option '--frobnicate'", "bundler --help"),
         (("pack", "--modle", "x"), "no such option '--modle'", "did you mean --model"),
+        (("completion",), "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish", "--help"),
         (("sign",), "missing argument 'BUNDLE…'", "bundler sign --help"),
         (("unpack", "--keep", "few"), "invalid value for '--keep'", "bundler unpack --help"),
+        (("verify", "nowhere"), "path 'nowhere' does not exist", "check it, and that its disk is there"),
     ],
 )
 def test_near_names_are_named(bundler: Bundler, words: tuple[str, ...], what: str, fix: str) -> None:

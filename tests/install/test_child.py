@@ -31,6 +31,8 @@ class Heard:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
+    detail = say
+
 
 def ask(what: str, folder: Path, heard: Heard) -> tuple[list[int] | None, Ended]:
     return call("tests.install.inner", InnerTask(what), list[int], os.environ, folder, heard)

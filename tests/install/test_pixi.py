@@ -190,7 +190,9 @@ def test_an_interrupt_ends_pixi(stage: Stage, monkeypatch: pytest.MonkeyPatch) -
 
         def advance(self, amount: int) -> None: ...
 
-        def say(self, line: str) -> None:
+        def say(self, line: str) -> None: ...
+
+        def detail(self, line: str) -> None:
             Impatient.pid = int(line)
             raise KeyboardInterrupt
 

@@ -51,6 +51,8 @@ class Counting(SilentReporter):
             def say(self, line: str) -> None:
                 counting.lines.append(line)
 
+            detail = say
+
         return nullcontext(Meter())  # type: ignore[return-value]
 
     def say(self, line: str) -> None:
@@ -291,7 +293,7 @@ def test_an_interrupt_leaves_no_process_and_no_folder(stage: Stage, monkeypatch:
     seen: list[int] = []
 
     class Impatient(SilentMeter):
-        def say(self, line: str) -> None:
+        def detail(self, line: str) -> None:
             if line.startswith("pid "):
                 seen.append(int(line.split()[1]))
                 raise KeyboardInterrupt
