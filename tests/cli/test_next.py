@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.cli.main import MODULES, run
+from bundler.cli.output import say
 from bundler.cli.typed import ON_INSTALLATION, ON_WORKSPACE, by_root, typed
 from bundler.installation import RUN
 from tests.cli.conftest import run_bundler
@@ -67,10 +68,12 @@ def test_an_installations_own_bundler_is_named_by_its_path(
     assert "start it with: bundler serve --detach\n" in done.stderr
 
 
-def test_other_words_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_words_stay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("BUNDLER_INSTALLATION", "/opt/g l m")
     monkeypatch.setenv("PATH", "/nowhere")
     assert typed("see: bundler logs", {}) == "see: '/opt/g l m/bin/bundler' logs"
+    say("see: bundler logs")
+    assert capsys.readouterr().err == "see: '/opt/g l m/bin/bundler' logs\n"
     for text in ("another bundler is at work", "bin/bundler serve", "bundler.toml", "the bundler statuses"):
         assert typed(text, {}) == text
     monkeypatch.delenv("BUNDLER_INSTALLATION")
