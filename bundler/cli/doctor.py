@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bundler.cli.command import command
-from bundler.cli.output import MANNER, answer, say, show_facts
+from bundler.cli.output import MANNER, answer, answer_columns, say, show_facts
 from bundler.cli.progress import reporter
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options
 from bundler.errors import DoctorError, UnknownNameError, UsageError, WarningsError
@@ -56,7 +56,7 @@ def doctor_command(**options: Any) -> None:
         raise UsageError("--deep reads this host's weights; --target describes another host")
     host = read_target(options["target"]) if options["target"] else None
     findings = _against_bundle(options, host) if options["bundle"] else _against_installation(options, host)
-    answer({"level": worst(findings), "findings": findings}, *table(findings))
+    answer({"level": worst(findings), "findings": findings}, *table(findings, answer_columns()))
     conclude(findings)
 
 

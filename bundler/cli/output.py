@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -75,6 +76,11 @@ def show(*lines: str) -> None:
     What others wrote can neither command a terminal nor add a line.
     """
     click.echo("\n".join(printable(line.replace("\n", "\\n")) for line in lines), err=MANNER.json)
+
+
+def answer_columns() -> int:
+    """Return the columns of the terminal that answers go to; 0 where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 def show_text(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from bundler.serve.flags import parse, value_of
 from bundler.serve.process import GRACE, read_key, refuse_second, stop
 from bundler.serve.progress_log import LogTail, Progress
 from bundler.serve.readiness import health
-from bundler.serve.server_record import ServerState, choose, run_folder, servers
+from bundler.serve.server_record import ServerState, choose, other_users, run_folder, servers
 from bundler.serve.supervise import WaitSettings, supervised
 from bundler.serve.warmup import WarmUp
 from bundler.work.serving import findings_of, open_choice
@@ -151,7 +152,7 @@ def require_fit(opened: Opened) -> None:
 @click.option("--wait", type=float, metavar="SECONDS", help="Wait until it is ready.")
 def status_command(begin: Path, port: int | None, node_rank: int | None, wait: float | None) -> None:
     """Say whether the server runs and is ready; exit code 14 where none runs."""
-    folder = run_folder(find_installation(begin).root)
+    folder = _recorded(find_installation(begin).root)
     if wait is not None:
         _wait(folder, port, node_rank, wait)
     states = servers(folder, port, node_rank)
@@ -175,7 +176,7 @@ def logs_command(begin: Path, port: int | None, node_rank: int | None, follow: b
     """Show the server's log; the last server's where none runs."""
     if follow and MANNER.json:
         raise UsageError("--follow goes on, and --json is one object", hint="leave one of them out")
-    folder = run_folder(find_installation(begin).root)
+    folder = _recorded(find_installation(begin).root)
     logs = sorted(folder.glob("server-*.log"), key=lambda path: path.stat().st_mtime)
     if not logs:
         raise NotRunningError("there is no log here", where=folder, hint="bundler serve writes one")
@@ -209,7 +210,7 @@ def stop_command(begin: Path, port: int | None, node_rank: int | None, every: bo
     """End the server and every process of it; say whether the GPUs' memory came back."""
     root = find_installation(begin).root
     say(f"installation: {root}")
-    folder = run_folder(root)
+    folder = _recorded(root)
     found = servers(folder) if every else [choose(folder, port, node_rank)]
     if not found:
         raise NotRunningError("no server of this installation runs", where=folder)
@@ -226,6 +227,21 @@ def stop_command(begin: Path, port: int | None, node_rank: int | None, every: bo
         )
         for line in lines:
             say(line)
+
+
+def _recorded(root: Path) -> Path:
+    """Return where this user's servers of an installation are recorded.
+
+    :raises NotRunningError: there is none, and one of another user.
+    """
+    folder = run_folder(root)
+    if not servers(folder) and (users := other_users(root)):
+        raise NotRunningError(
+            f"no server of yours is recorded here; of {', '.join(users)} there is one",
+            where=root,
+            hint=f"as that user: sudo -u {shlex.quote(users[0])} bundler {MANNER.command}",
+        )
+    return folder
 
 
 def _wait(folder: Path, port: int | None, node_rank: int | None, seconds: float) -> None:

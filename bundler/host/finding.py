@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -58,8 +59,12 @@ def worst(findings: Iterable[Finding]) -> Level:
     return "fail" if "fail" in levels else "warn" if "warn" in levels else "good"
 
 
-def table(findings: Sequence[Finding]) -> list[str]:
-    """Return findings as lines of text, by group, each with its fix below it."""
+def table(findings: Sequence[Finding], columns: int = 0) -> list[str]:
+    """Return findings as lines of text, by group, each with its fix below it.
+
+    :param columns: of the terminal, by which what was seen is broken; 0: it isn't. A fix stays on its line,
+        to be copied.
+    """
     marks = {"good": "ok  ", "warn": "WARN", "fail": "FAIL"}
     width = max((len(finding.name) for finding in findings), default=0)
     lines: list[str] = []
@@ -69,7 +74,16 @@ def table(findings: Sequence[Finding]) -> list[str]:
             lines.append(group)
         for finding in members:
             wanted = f"  (wanted: {finding.wanted})" if finding.wanted else ""
-            lines.append(f"  {marks[finding.level]} {finding.name:<{width}}  {finding.seen}{wanted}")
+            line = f"  {marks[finding.level]} {finding.name:<{width}}  {finding.seen}{wanted}"
+            lines += _broken(line, width + 9, columns) if 0 < columns < len(line) else [line]
             if finding.fix and finding.level != "good":
                 lines.append(f"       {'':<{width}}  fix: {finding.fix}")
     return lines
+
+
+def _broken(line: str, column: int, columns: int) -> list[str]:
+    """Break a line at its spaces; what follows begins at a column, where there is room for it."""
+    hang = " " * min(column, columns // 2)
+    return textwrap.wrap(
+        line, columns, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pwd
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -78,6 +79,25 @@ def server_name(port: int, node_rank: int = 0) -> str:
 def run_folder(root: Path) -> Path:
     """Return where an installation's servers are recorded, whichever generation they run from."""
     return writable_folder(home_of(root), RUN)
+
+
+def other_users(root: Path) -> list[str]:
+    """Return the users whose servers an installation records where this user can't."""
+    folder = home_of(root) / RUN
+    if folder == run_folder(root):
+        return []
+    owners: set[int] = set()
+    for path in folder.glob("server-*.json"):
+        with contextlib.suppress(OSError):
+            owners.add(path.stat().st_uid)
+    return [_user_name(owner) for owner in sorted(owners)]
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"
 
 
 def write_state(folder: Path, state: ServerState) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.cli.main import MODULES
+from bundler.cli.main import MODULES, run
+from bundler.cli.output import say
 from bundler.cli.typed import ON_INSTALLATION, ON_WORKSPACE, by_root, typed
+from bundler.installation import RUN
 from tests.cli.conftest import run_bundler
 from tests.serve.conftest import Bench, bench
 
@@ -65,14 +68,39 @@ def test_an_installations_own_bundler_is_named_by_its_path(
     assert "start it with: bundler serve --detach\n" in done.stderr
 
 
-def test_other_words_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_words_stay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("BUNDLER_INSTALLATION", "/opt/g l m")
     monkeypatch.setenv("PATH", "/nowhere")
     assert typed("see: bundler logs", {}) == "see: '/opt/g l m/bin/bundler' logs"
+    say("see: bundler logs")
+    assert capsys.readouterr().err == "see: '/opt/g l m/bin/bundler' logs\n"
     for text in ("another bundler is at work", "bin/bundler serve", "bundler.toml", "the bundler statuses"):
         assert typed(text, {}) == text
     monkeypatch.delenv("BUNDLER_INSTALLATION")
     assert typed("see: bundler logs", {}) == "see: bundler logs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+@pytest.mark.parametrize("command", ["status", "stop", "logs"])
+def test_a_server_of_another_user_is_not_called_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    record = bench.root / RUN / "server-30000.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    os.chown(record, pwd.getpwnam("nobody").pw_uid, -1)
+    access = os.access
+    # Root may write anywhere, so that the kernel's answer is played.
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **more: RUN not in str(path) and access(path, mode, **more)
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(bench.tmp / "own"))
+    with pytest.raises(SystemExit) as ended:
+        run([command, "-C", str(bench.root)])
+    assert ended.value.code == 14
+    said = capsys.readouterr().err
+    assert "of nobody there is one" in said
+    assert f"  fix:   as that user: sudo -u nobody bundler {command} -C {bench.root}\n" in said
 
 
 def test_the_folder_that_was_named_is_named_again(bench: Bench) -> None:

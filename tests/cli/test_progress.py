@@ -16,6 +16,7 @@ import pytest
 
 from bundler.cli import progress
 from bundler.cli.progress import BarReporter, LineReporter, reporter
+from bundler.host.finding import Finding, table
 from tests.cli.conftest import PROJECT
 
 if TYPE_CHECKING:
@@ -181,3 +182,16 @@ def test_a_line_says_how_far_it_is(
 def test_a_dumb_terminal_shows_a_stage_once() -> None:
     program = "from bundler.cli.progress import StageLine; s = StageLine(); s('load', 'load, 1 s')"
     assert in_terminal(80, "-c", f"{program}; s('load', 'load, 2 s')", TERM="dumb") == "load, 1 s\r\n"
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_what_doctor_sees_is_broken_at_words(columns: int) -> None:
+    seen = "it is said at length what this host has of all that a server could want of it"
+    finding = Finding(
+        level="warn", group="system", name="open files", seen=seen, wanted="more", fix="f " * 50
+    )
+    _, *lines, fix = table([finding], columns)
+    assert len(lines) > 1 and max(map(len, lines)) <= columns
+    assert " ".join(" ".join(lines).split()) == f"WARN open files {seen} (wanted: more)"
+    assert fix.strip() == f"fix: {'f ' * 50}".strip(), "what is to be copied stays whole"
+    assert len(table([finding])) == 3
