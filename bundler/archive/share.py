@@ -150,11 +150,20 @@ class _Reading(BaseHTTPRequestHandler):
         if not content or end == begin:
             self.end_headers()
             return
-        found = self._shelf.find(name)
-        assert found is not None  # what was shared once stays shared
-        with open(open_plain(found[0]), "rb") as file:  # noqa: PTH123
+        with open(self._open(name), "rb") as file:  # noqa: PTH123
             self.end_headers()
             self.connection.sendfile(file, begin, end - begin)
+
+    def _open(self, name: str) -> int:
+        """Return a descriptor of a file; one that gets its own name meanwhile is looked for once more."""
+        for _ in range(2):
+            found = self._shelf.find(name)
+            assert found is not None  # what was shared once stays shared
+            try:
+                return open_plain(found[0])
+            except FileNotFoundError as problem:
+                gone = problem
+        raise gone
 
     def _refuse(self, status: int, header: tuple[str, str]) -> None:
         self.send_response(status)

@@ -56,6 +56,8 @@ def install_environments(
     }
     _rewrite_receipt(installation, without={one.name for one in environments} - finished)
     chosen.install(installation.root, environments, Store.of(installation.root), reporter)
+    # Before anything is imported: what a power cut left of a compiled module is found here, and made anew.
+    _compile(installation, environments, reporter)
     done = [
         InstalledEnvironment(
             name=one.name,
@@ -65,7 +67,6 @@ def install_environments(
         )
         for one in environments
     ]
-    _compile(installation, environments, reporter)
     write_launchers(installation.home, installation.environments)
     for one in environments:
         # Installers keep modes of their own: rattler's records are for the owner alone.

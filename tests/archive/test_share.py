@@ -238,6 +238,26 @@ def relay(hosts: list[str], bundle: Path, to: Path) -> Iterator[tuple[str, Share
             yield address, opened
 
 
+def test_a_volume_that_gets_its_own_name_while_it_is_asked_for(bundle: Path, tmp_path: Path) -> None:
+    """Between looking and opening it was renamed: it is found under the new name, and the answer comes."""
+    volume = min(bundle.glob("data-*"))
+    shutil.copytree(bundle, tmp_path / "shelf")
+
+    class Renaming(SharedFiles):
+        looked = 0
+
+        def find(self, name: str) -> tuple[Path, int] | None:
+            self.looked += 1
+            path, size = super().find(name) or (Path(), 0)
+            return (path.with_name(f"{path.name}.partial") if self.looked == 2 else path), size
+
+    with Bundle.open([tmp_path / "shelf"]) as opened, shared(Renaming(opened)) as address:
+        connection = http.client.HTTPConnection(address.split("/")[2], timeout=20)
+        connection.request("GET", f"/{volume.name}")
+        assert connection.getresponse().read() == volume.read_bytes()
+        connection.close()
+
+
 def test_a_chain_takes_the_bundle_from_the_first_host_once(bundle: Path, tmp_path: Path) -> None:
     """Three hosts unpack at once, each from the one before: the first one's volumes are read once."""
     read: list[str] = []

@@ -103,6 +103,17 @@ def test_again_after_pixi_was_deleted(installation: Installation) -> None:
     assert first[0].versions == Installation(installation.root).receipt.environments[0].versions
 
 
+def test_what_a_power_cut_left_of_compiled_modules_is_made_anew(installation: Installation) -> None:
+    """They aren't synced before the install ends: the environment is finished, and nothing imports."""
+    install_environments(installation, ["extra"], "native", SILENT)
+    compiled = list((installation.root / ".pixi/envs/extra/lib").rglob("click/__pycache__/*.pyc"))
+    assert len(compiled) > 10
+    for path in compiled:
+        path.write_bytes(path.read_bytes()[:16] + bytes(path.stat().st_size - 16))
+    install_environments(installation, ["extra"], "native", SILENT)
+    assert [one.name for one in Installation(installation.root).receipt.environments] == ["extra"]
+
+
 def test_a_failed_install_is_not_in_the_receipt(stage: Stage, installation: Installation) -> None:
     install_environments(installation, ["extra"], "native", SILENT)
     shutil.rmtree(installation.root / ".pixi")
