@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from bundler.common.durable import sync_file_system
 from bundler.errors import InstallError
 from bundler.install.installer import clean_environment
 from bundler.install.program import run
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
 
 STEP = 100
 """Modules that a line of the script stands for."""
+NEW = ".new"
+"""What the script adds to a compiled module's name."""
 
 
 def compile_modules(python: Path, folders: Sequence[Path], name: str, reporter: Reporter) -> None:
     """Compile all modules below some folders over all cores; run again, it does what is missing.
 
-    A module that can't be compiled stays as it is.
+    A module that can't be compiled stays as it is. A compiled one gets its name once it is durable: Python
+    believes what has one, and stumbles over what a power cut left of it, at its own start, too.
 
     :param python: the interpreter that will import them.
     :param name: what they belong to, for the progress.
     :raises InstallError: the interpreter can't be started, or broke off.
+    :raises OSError: the disk doesn't take what was compiled.
     """
     # The script runs in another folder.
     python, folders = python.absolute(), [folder.absolute() for folder in folders]
@@ -52,7 +57,9 @@ def compile_modules(python: Path, folders: Sequence[Path], name: str, reporter: 
             meter.advance(int(line))
             return None
 
-        command = [str(python), "-I", "-W", "ignore", str(script), *map(str, folders)]
+        # It reads no compiled module from where they lie: one may be damaged.
+        apart = ["-X", f"pycache_prefix={scratch}"]
+        command = [str(python), "-I", "-B", *apart, "-W", "ignore", str(script), *map(str, folders)]
         variables = clean_environment(os.environ, Path(scratch))
         ended = run(command, variables, Path(scratch), hear)
         if ended.code == 0:
@@ -61,3 +68,7 @@ def compile_modules(python: Path, folders: Sequence[Path], name: str, reporter: 
         raise InstallError(
             f"the modules of {name} couldn't be compiled ({ended.how})", where=python, findings=ended.said()
         )
+    for folder in folders:
+        sync_file_system(folder)
+        for new in [*folder.rglob(f"__pycache__/*.pyc{NEW}")]:
+            new.replace(new.with_name(new.name.removesuffix(NEW)))

@@ -67,6 +67,41 @@ def test_what_a_killed_run_was_writing_goes(package: Path) -> None:
     assert not left.exists() and compiled(package / "module3.py").exists()
 
 
+def test_damaged_modules_of_the_interpreter_itself_are_no_hindrance(tmp_path: Path) -> None:
+    """As after a power cut: it couldn't start the script by them."""
+    home = tmp_path / "home"
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", home], check=True)
+    (site,) = home.glob("lib/python*/site-packages")
+    (site / "late.py").write_text("value = 1\n")
+    (site / "late.pth").write_text("import late\n")
+    compile_modules(home / "bin" / "python", [site], "demo", SILENT)
+    path = compiled(site / "late.py")
+    path.write_bytes(path.read_bytes()[:16] + bytes(40))
+    broken = subprocess.run([home / "bin" / "python", "-c", ""], capture_output=True, text=True, check=False)
+    assert "bad marshal data" in broken.stderr
+    compile_modules(home / "bin" / "python", [site], "demo", SILENT)
+    said = subprocess.run([home / "bin" / "python", "-c", ""], capture_output=True, text=True, check=True)
+    assert said.stderr == ""
+
+
+def test_a_compiled_module_has_its_name_once_it_is_durable(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+
+    def sync(folder: Path) -> None:
+        seen.append({path.suffix for path in folder.rglob("__pycache__/*")})
+        raise OSError("the disk fails")
+
+    monkeypatch.setattr("bundler.install.compiled.sync_file_system", sync)
+    with pytest.raises(OSError, match="the disk fails"):
+        compile_modules(PYTHON, [package], "demo", SILENT)
+    assert seen == [{".new"}]
+    monkeypatch.undo()
+    compile_modules(PYTHON, [package], "demo", SILENT)
+    assert {path.suffix for path in package.rglob("__pycache__/*")} == {".pyc"}
+
+
 def test_an_interpreter_that_breaks_off_is_said(package: Path, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'no such thing'; kill -9 $$\n")
