@@ -7,8 +7,6 @@ line among them (PyPA, recording installed projects). What neither names, as com
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
 import os
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import msgspec
 
 from bundler.common.broken import BROKEN_JSON
 from bundler.manifest import Entry
+from bundler.wheel_record import plain_digest, read_rows, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +31,7 @@ def recorded_files(prefix: Path) -> list[Entry]:
     found = {entry.path: entry for entry in _conda(prefix)}
     records = [
         record
-        for record in sorted(prefix.glob("lib/python3*/site-packages/*.dist-info/RECORD"))
+        for record in records_of(prefix)
         # A conda package's own isn't kept true when the prefix is put in.
         if record.relative_to(prefix).as_posix() not in found
     ]
@@ -66,17 +65,13 @@ def _conda_entry(prefix: Path, row: dict[str, Any]) -> Entry:
 def _wheel(prefix: Path, record: Path) -> Iterator[Entry]:
     site = record.parent.parent
     try:
-        with record.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-        for path, digest, *_ in rows:
+        for path, digest, *_ in read_rows(record):
             # Installers write the records of what they install anew, those that a wheel carries within too.
-            if digest.startswith("sha256=") and not path.endswith("/RECORD"):
-                text = digest.removeprefix("sha256=")
-                plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).hex()
-                place = os.path.normpath(site.relative_to(prefix) / path)
-                if not place.startswith(".."):
-                    yield _entry(prefix, place, plain)
-    except (OSError, ValueError, binascii.Error, csv.Error):
+            plain = None if path.endswith("/RECORD") else plain_digest(digest)
+            place = os.path.normpath(site.relative_to(prefix) / path)
+            if plain is not None and not place.startswith(".."):
+                yield _entry(prefix, place, plain)
+    except (OSError, ValueError, csv.Error):
         yield _damaged(prefix, record)
 
 

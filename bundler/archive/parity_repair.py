@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -19,6 +18,7 @@ from bundler.archive.parity_found import find_protected, has_digest
 from bundler.archive.parity_scan import damaged_names, refuse_lost, scan
 from bundler.archive.parity_stripes import Pieces, threads_for
 from bundler.common.digest import sha256_of
+from bundler.common.disk_trouble import REFUSALS
 from bundler.common.durable import make_folder, open_plain, read_plain, sync_folder, write_atomically
 from bundler.common.progress import SILENT
 from bundler.common.threads import in_order
@@ -348,7 +348,7 @@ def _disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if problem.errno in REFUSALS:
             raise PreflightError(
                 f"the mended bundle can't be written: {problem.strerror}",
                 where=problem.filename or folder,

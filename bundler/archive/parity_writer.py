@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from contextlib import ExitStack, closing
@@ -14,6 +13,7 @@ from bundler.archive.media import PARTIAL_SUFFIX, out_of_space, refused
 from bundler.archive.parity import digest_of_piece, seal, unseal
 from bundler.archive.parity_stripes import Pieces, threads_for
 from bundler.archive.volume_reader import FileVolume
+from bundler.common.disk_trouble import FULL
 from bundler.common.durable import sync_folder
 from bundler.common.threads import in_order
 from bundler.errors import DamagedError
@@ -213,6 +213,6 @@ def _space(folder: Path) -> Iterator[None]:
         problem.hint = problem.hint or "look after the disk (dmesg), and run the same command again"
         raise
     except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        if problem.errno in FULL:
             raise out_of_space(folder) from problem
         raise refused(problem, folder) from problem

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bundler.archive import tar
 from bundler.common.digest import sha256_of
-from bundler.common.disk_trouble import advice
+from bundler.common.disk_trouble import FULL, advice
 from bundler.common.durable import make_folder
 from bundler.common.units import size_text
 from bundler.errors import DestinationError, PreflightError
@@ -310,7 +310,7 @@ def _partial_folder(parent: str) -> str:
 
 def refusal(problem: OSError, root: Path) -> PreflightError | DestinationError:
     """Return the message for a destination that can't be made or written."""
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+    if problem.errno in FULL:
         return full(root)
     if problem.errno == errno.EXDEV:
         return DestinationError(

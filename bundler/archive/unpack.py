@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from bundler.archive.turns import files_at_once, in_turns
 from bundler.archive.unpack_state import UnpackState
 from bundler.archive.volume_check import check_volumes
 from bundler.archive.volume_reader import FileVolume
+from bundler.common.disk_trouble import REFUSALS
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
 from bundler.common.threads import default_threads, in_order
@@ -93,16 +93,7 @@ def unpack_bundle(
                     take_over(donor, bundle.manifest, target, state, reporter)
                 return run.run(reporter)
         except OSError as problem:
-            if problem.errno in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-                errno.EROFS,
-                errno.EACCES,
-                errno.EPERM,
-                errno.EXDEV,
-                errno.EFBIG,
-                errno.EIO,
-            ):
+            if problem.errno in REFUSALS:
                 raise refusal(problem, destination) from problem
             raise
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from collections import deque
@@ -15,6 +14,7 @@ from bundler.archive.member import FileSource
 from bundler.archive.pack_state import PackRecord
 from bundler.archive.resume import OpenVolume, name_volume
 from bundler.archive.validate import VOLUME_NAME
+from bundler.common.disk_trouble import FULL
 from bundler.common.durable import sync_folder
 
 if TYPE_CHECKING:
@@ -165,6 +165,6 @@ def _space(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        if problem.errno in FULL:
             raise OutOfSpaceError(folder) from problem
         raise refused(problem, folder) from problem

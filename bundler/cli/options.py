@@ -63,8 +63,7 @@ def _away_from_installations(context: click.Context, _: click.Parameter, workspa
     raise UsageError(
         f"{context.info_name} is for the online host: it works on a workspace, and reaches its sources",
         where=f"{home / 'bin' / 'bundler'}, the bundler of an installation",
-        hint=f"there, where pixi.toml and pixi.lock are: bundler {context.info_name}; "
-        "here `bundler --help` lists what an installation can do",
+        hint="run it there, where pixi.toml and pixi.lock are; --help lists what an installation can do",
     )
 
 

@@ -115,8 +115,7 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
 def pack_command(workspace: Path, target: Path | None, key: Path | None, dry_run: bool, **words: Any) -> None:
     """Write a bundle: plan, fetch, rehearse, write.
 
-    Interrupted, the same command goes on where it stopped. It takes at most 400 MB of memory, and 32 MB more
-    for each thread.
+    Interrupted, the same command goes on where it stopped.
     """
     from bundler.archive.parity import least_bytes
     from bundler.archive.ssh_keygen import check_key

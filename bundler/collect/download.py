@@ -6,7 +6,6 @@ Beside the file, a download under way has ``NAME.partial`` with the bytes that c
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from bundler.collect import ranges
 from bundler.collect.faults import Stopped
 from bundler.collect.transfer import PATIENT, RunningDigests, Transfer
 from bundler.common.digest import read_blocks
-from bundler.common.disk_trouble import advice
+from bundler.common.disk_trouble import FULL, advice
 from bundler.common.durable import make_folder, sync_folder
 from bundler.common.units import size_text
 from bundler.errors import BundlerError, PreflightError
@@ -232,7 +231,7 @@ def check_room(folder: Path, needed: int, what: str, hint: str) -> None:
 
 
 def _raise_disk(problem: OSError, wanted: Wanted) -> NoReturn:
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+    if problem.errno in FULL:
         raise PreflightError(
             f"the disk is full while {wanted.path.name} is written",
             where=wanted.path.parent,

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The kernel's numbers for a disk without room."""
+REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EXDEV, errno.EFBIG, errno.EIO}
+"""Those for what a disk or its administrator refuses; others are defects or somebody's interference."""
 DYING = "the disk may be dying: see what dmesg says of it, and copy what is on it to another one"
 _ADVICE = {
     errno.EIO: DYING,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
-import io
 import shutil
 import sys
 import sysconfig
@@ -17,6 +13,7 @@ from typing import TYPE_CHECKING
 from bundler.common.digest import digests_of
 from bundler.errors import InstallError
 from bundler.store import REFILL
+from bundler.wheel_record import digest_of, read_rows, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,24 +107,14 @@ def claim_for_pixi(prefix: Path) -> int:
         _replace(installer, INSTALLER.encode())
         # Where uv found the wheel: in a folder of this install, which is gone.
         (folder / FOUND_IN).unlink(missing_ok=True)
-        record = folder / "RECORD"
-        _replace(record, _rewritten(record.read_bytes(), folder.name))
+        stated = {
+            f"{folder.name}/INSTALLER": [digest_of(INSTALLER.encode()), str(len(INSTALLER))],
+            f"{folder.name}/{FOUND_IN}": None,
+        }
+        rows = ((row[0], stated.get(row[0], row[1:])) for row in read_rows(folder / "RECORD"))
+        write_rows(folder / "RECORD", ([path, *rest] for path, rest in rows if rest is not None))
         count += 1
     return count
-
-
-def _rewritten(record: bytes, folder: str) -> bytes:
-    """Return a ``RECORD`` that states the new installer file and not uv's note."""
-    data = INSTALLER.encode()
-    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    for row in csv.reader(io.StringIO(record.decode())):
-        if row[:1] == [f"{folder}/INSTALLER"]:
-            writer.writerow([row[0], f"sha256={digest}", str(len(data))])
-        elif row[:1] != [f"{folder}/{FOUND_IN}"]:
-            writer.writerow(row)
-    return out.getvalue().encode()
 
 
 def _replace(path: Path, data: bytes) -> None:

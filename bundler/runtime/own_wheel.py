@@ -5,8 +5,6 @@ The same files give the same bytes, whether bundler is installed or runs from a 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.metadata
 import zipfile
 from pathlib import Path
@@ -16,6 +14,7 @@ import tomli
 
 import bundler
 from bundler.errors import DamagedError, InputError
+from bundler.wheel_record import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +44,7 @@ def own_wheel(folder: Path) -> Path:
     info = f"{NAME}-{bundler.__version__}.dist-info"
     members = {f"{NAME}/{path}": data for path, data in files.items()}
     members |= {f"{info}/{name}": data for name, data in (about | {"WHEEL": TAGS.encode()}).items()}
-    rows = "".join(f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in sorted(members.items()))
+    rows = "".join(f"{path},{digest_of(data)},{len(data)}\n" for path, data in sorted(members.items()))
     members[f"{info}/RECORD"] = f"{rows}{info}/RECORD,,\n".encode()
     target = folder / f"{NAME}-{bundler.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
@@ -56,11 +55,6 @@ def own_wheel(folder: Path) -> Path:
             member.create_system = 3
             archive.writestr(member, members[path])
     return target
-
-
-def _digest(data: bytes) -> str:
-    """Return a sha256 as ``RECORD`` spells it."""
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
 def _checkout() -> dict[str, Any] | None:
@@ -119,7 +113,7 @@ def _of_installed() -> tuple[dict[str, bytes], dict[str, bytes]]:
             data = about[path] = Path(str(listed.locate())).read_bytes()
         elif top != NAME or path.endswith(".pyc"):
             continue
-        if data is None or (listed.hash and _digest(data) != listed.hash.value):
+        if data is None or (listed.hash and digest_of(data) != f"{listed.hash.mode}={listed.hash.value}"):
             raise DamagedError(
                 "a file of bundler is missing, or was changed after its install",
                 where=listed.locate(),

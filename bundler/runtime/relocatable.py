@@ -7,7 +7,6 @@ replaces by the runtime's place on the target.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import os
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from bundler.common.ask import ask
 from bundler.errors import InstallError
+from bundler.wheel_record import read_rows, records_of, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,19 +73,14 @@ def settle_scripts(prefix: Path) -> None:
 
 
 def _drop_made_scripts(prefix: Path) -> None:
-    for record in sorted(prefix.glob("lib/python3*/site-packages/*.dist-info/RECORD")):
-        site_packages = record.parent.parent
-        rows = list(csv.reader(io.StringIO(record.read_text("utf-8"))))
-        dropped = [row for row in rows if row and _is_made_script(site_packages / row[0], prefix)]
+    for record in records_of(prefix):
+        site_packages, rows = record.parent.parent, read_rows(record)
+        dropped = [row for row in rows if _is_made_script(site_packages / row[0], prefix)]
         if not dropped:
             continue
         for row in dropped:
             (site_packages / row[0]).unlink()
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(row for row in rows if row not in dropped)
-        # A new file: the old one may be a hard link into uv's cache.
-        record.unlink()
-        record.write_text(text.getvalue(), "utf-8")
+        write_rows(record, (row for row in rows if row not in dropped))
 
 
 def _is_made_script(path: Path, prefix: Path) -> bool:
