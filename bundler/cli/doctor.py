@@ -11,6 +11,7 @@ from bundler.cli.command import command
 from bundler.cli.output import MANNER, answer, answer_columns, say, show_facts
 from bundler.cli.progress import reporter
 from bundler.cli.serving import choice_of, key_option, launch_options, selection_options
+from bundler.cli.typed import typed
 from bundler.errors import DoctorError, UnknownNameError, UsageError, WarningsError
 from bundler.host.facts import HostFacts, describe, read_target
 from bundler.host.finding import Finding, good, table, worst
@@ -56,7 +57,8 @@ def doctor_command(**options: Any) -> None:
         raise UsageError("--deep reads this host's weights; --target describes another host")
     host = read_target(options["target"]) if options["target"] else None
     findings = _against_bundle(options, host) if options["bundle"] else _against_installation(options, host)
-    answer({"level": worst(findings), "findings": findings}, *table(findings, answer_columns()))
+    lines = (typed(line, MANNER.folders) for line in table(findings, answer_columns()))
+    answer({"level": worst(findings), "findings": findings}, *lines)
     conclude(findings)
 
 

@@ -53,9 +53,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "doctor": "bundler.cli.doctor",
         "check": "bundler.cli.check",
         "serve": "bundler.cli.serve",
-        "status": "bundler.cli.serve",
-        "logs": "bundler.cli.serve",
-        "stop": "bundler.cli.serve",
+        "status": "bundler.cli.server",
+        "logs": "bundler.cli.server",
+        "stop": "bundler.cli.server",
         "smoke": "bundler.cli.smoke",
         "systemd": "bundler.cli.systemd",
     },
@@ -136,7 +136,10 @@ def _groups() -> dict[str, dict[str, str]]:
 )
 @version_option
 def bundler_command() -> None:
-    """Carry an SGLang and GLM-4.7 serving environment onto GPU hosts that have no network."""
+    """Carry an SGLang and GLM-4.7 serving environment onto GPU hosts that have no network.
+
+    Each command takes --help, --json, -q and -v.
+    """
 
 
 def run(arguments: list[str] | None = None) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundler.cli.command import SHARED_WORDS
+from bundler.cli.examples import EXAMPLES
 from bundler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ def usage_error(problem: click.UsageError, words: Sequence[str]) -> UsageError:
         return UsageError(text[:1].lower() + text[1:], hint=hint)
     text = " ".join(problem.format_message().split()).removesuffix(".")
     path = problem.ctx.command_path if problem.ctx else PROGRAM
-    return UsageError(text[:1].lower() + text[1:], hint=_instead((), path))
+    hint = _instead((), path)
+    if isinstance(problem, click.MissingParameter) and (shown := EXAMPLES.get(path.rpartition(" ")[2])):
+        hint = f"for example: {shown[0]}; {hint}"
+    return UsageError(text[:1].lower() + text[1:], hint=hint)
 
 
 def _is_of_a_path(problem: click.UsageError) -> bool:

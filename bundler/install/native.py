@@ -19,6 +19,7 @@ from bundler.install.child import call
 from bundler.install.conda_child import CondaTask
 from bundler.install.explain import damaged_of, explain
 from bundler.install.folder_channel import seed
+from bundler.install.growth import counted
 from bundler.install.installer import (
     Caches,
     clean_environment,
@@ -131,16 +132,12 @@ class NativeInstaller:
         links = way.caches.wheel_links
         requirements = lay_out(wheels, store, links, way.scratch)
         variables = clean_environment(os.environ, way.scratch)
-        ended = run(
-            command(self._uv, _python_of(prefix, environment), requirements, links, way.caches.uv),
-            variables,
-            way.scratch,
-            to(way.meter),
-            held=way.held,
-        )
-        if ended.code != 0:
-            raise explain("uv", ended, prefix, damaged=damaged_of(ended, wheels, store))
-        way.meter.advance(sum(store.path(one.url).stat().st_size for one in wheels))
+        words = command(self._uv, _python_of(prefix, environment), requirements, links, way.caches.uv)
+        # uv tells no progress where nobody sits at a terminal.
+        with counted(way.meter, sum(store.path(one.url).stat().st_size for one in wheels)):
+            ended = run(words, variables, way.scratch, to(way.meter), held=way.held)
+            if ended.code != 0:
+                raise explain("uv", ended, prefix, damaged=damaged_of(ended, wheels, store))
         claim_for_pixi(prefix)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         (("pack", "--modle", "x"), "no such option '--modle'", "did you mean --model"),
         (("completion",), "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish", "--help"),
         (("sign",), "missing argument 'BUNDLE…'", "bundler sign --help"),
+        (("rehearse",), "missing option '-e' / '--env'", "for example: bundler rehearse --env cu128; "),
         (("unpack", "--keep", "few"), "invalid value for '--keep'", "bundler unpack --help"),
         (("verify", "nowhere"), "path 'nowhere' does not exist", "check it, and that its disk is there"),
     ],
