@@ -128,11 +128,13 @@ def main():
         # What setproctitle does: the process's title instead of its command line.
         children.append(subprocess.Popen(["sglang::scheduler_TP0", "600"], executable=shutil.which("sleep")))
     if recorded := os.environ.get("STANDIN_RECORD"):
-        with open(recorded, "w") as file:  # noqa: PTH123
+        # Two nodes write the same record: each a whole one.
+        with open(f"{recorded}.{os.getpid()}", "w") as file:  # noqa: PTH123
             json.dump(
                 {"argv": sys.argv[1:], "env": dict(os.environ), "pids": [child.pid for child in children]},
                 file,
             )
+        os.replace(file.name, recorded)  # noqa: PTH105
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     stage("Init torch distributed begin.")
     stage("Load weight begin. avail mem=78.00 GB")
