@@ -13,6 +13,7 @@ import pytest
 
 from bundler import __version__
 from bundler.cli.main import COMMANDS, MODULES
+from bundler.manifest import Manifest
 from bundler.model import ModelSpec
 from tests.test_architecture import ARROWS
 
@@ -146,6 +147,13 @@ def test_every_key_of_a_models_manifest_is_told() -> None:
         key for first, _ in rows(text_of("docs/MODELS.md"), "key") for key in re.findall(r"`([^`]+)`", first)
     }
     assert told == set(_keys(ModelSpec, ""))
+
+
+def test_every_key_of_a_bundles_manifest_is_told() -> None:
+    """Those of a model's ``spec`` are told beside the manifests that they come from."""
+    told = set(re.findall(r"[\w-]+", text_of("docs/FORMAT.md")))
+    keys = {key for key in _keys(Manifest, "") if not key.startswith("models.spec.")}
+    assert {part for key in keys for part in key.split(".")} - told == set()
 
 
 def _keys(struct: type[msgspec.Struct], before: str) -> Iterator[str]:
