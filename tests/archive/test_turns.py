@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -15,17 +16,21 @@ from bundler.archive.turns import files_at_once, heads_move, in_turns
 from bundler.archive.writer import write_bundle
 from tests.archive.make import FRAME, content, recipe_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Return a bundle of ten files of ten frames, and as many small ones."""
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    """Yield a bundle of ten files of ten frames, and as many small ones."""
     folder = tmp_path_factory.mktemp("turns")
     (folder / "tree").mkdir()
     for number in range(10):
         (folder / "tree" / f"big-{number}").write_bytes(content(10 * FRAME, number, "random"))
         (folder / "tree" / f"small-{number}").write_bytes(content(900, number))
     write_bundle(recipe_of(folder / "tree"), [folder / "bundle"])
-    return Bundle.open([folder / "bundle"])
+    with Bundle.open([folder / "bundle"]) as opened:
+        yield opened
 
 
 @given(at_once=st.integers(1, 12), data=st.data())
