@@ -113,6 +113,10 @@ class Bundle:
         if frames.digest(buffer) != frame.blake3:
             raise DamagedError(OTHER_BYTES)
 
+    def forget(self, frame: Frame) -> None:
+        """Let a frame's bytes go out of the kernel's cache."""
+        self.volumes[self.manifest.volumes[frame.volume].name].forget(frame.offset, frame.stored)
+
     def expect(self, numbers: Iterable[int]) -> None:
         """Be told which frames will be read; on disks nothing depends on it."""
 

@@ -14,7 +14,7 @@ from bundler.archive.target import Target, full, refusal, tells_case
 from bundler.archive.turns import files_at_once, in_turns
 from bundler.archive.unpack_state import UnpackState
 from bundler.archive.volume_check import check_volumes
-from bundler.archive.volume_reader import FileVolume
+from bundler.archive.volume_reader import FileVolume, crowds
 from bundler.common.disk_trouble import REFUSALS
 from bundler.common.durable import write_atomically
 from bundler.common.progress import SILENT
@@ -165,8 +165,14 @@ class _Unpack:
         """Write frames; what was written stays, also when this ends early."""
         placed = frozenset(self._state.placed)
 
+        crowding = crowds(sum(self._bundle.manifest.frames.stored[number] for number in numbers))
+
         def work(number: int) -> Damage | None:
-            return self._write_frame(self._bundle.layout.frame(number), placed)
+            frame = self._bundle.layout.frame(number)
+            damage = self._write_frame(frame, placed)
+            if crowding:
+                self._bundle.forget(frame)
+            return damage
 
         batches = Batches(self._state.commit, "unpack-sync")
         frames_in_turn = in_turns(numbers, self._bundle.layout, self._files_at_once())

@@ -9,21 +9,20 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import psutil
-
 from bundler.archive import frames, sums
 from bundler.archive.damage import Damage
 from bundler.archive.media import SYSTEM
 from bundler.archive.parity_advice import parity_names
 from bundler.archive.parity_prospect import prospect
 from bundler.archive.volume_check import check_volumes
+from bundler.archive.volume_reader import crowds
 from bundler.common.digest import sha256_of
 from bundler.common.progress import SILENT
 from bundler.common.threads import default_threads, in_order
 from bundler.errors import BundlerError, DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bundler.archive.bundle import Bundle
@@ -96,7 +95,7 @@ def verify_bundle(
 
 def _verify(bundle: Bundle, threads: int, partial: bool, deep: bool, reporter: Reporter) -> Verified:
     check_volumes(bundle, partial=partial)
-    findings = [*_check_sums(bundle), *_check_parity(bundle, partial)]
+    findings = [*_check_sums(bundle), *_check_parity(bundle, partial, threads, reporter)]
     read = _check_streams if deep else _check_frames
     files, size, found = read(bundle, threads, reporter)
     findings += found
@@ -131,8 +130,7 @@ def _check_frames(bundle: Bundle, threads: int, reporter: Reporter) -> tuple[int
     """Compare each frame that is here with its BLAKE3; return files, bytes read, and what is wrong."""
     here = [frame for frame in bundle.layout.frames() if _volume_of(bundle, frame) in bundle.volumes]
     size = sum(frame.stored for frame in here)
-    # What was read once isn't needed again soon, and a serving host's weights are.
-    crowding = size > psutil.virtual_memory().available // 2
+    crowding = crowds(size)
     findings = []
 
     def check(frame: Frame) -> Damage | None:
@@ -141,7 +139,7 @@ def _check_frames(bundle: Bundle, threads: int, reporter: Reporter) -> tuple[int
         except DamagedError as problem:
             return Damage(frame, problem.what)
         if crowding:
-            bundle.volumes[_volume_of(bundle, frame)].forget(frame.offset, frame.stored)
+            bundle.forget(frame)
         return None
 
     with (
@@ -191,7 +189,7 @@ def _strangers(bundle: Bundle) -> Iterator[str]:
                 yield f"{name} is not listed in {sums.SUMS} ({folder})"
 
 
-def _check_parity(bundle: Bundle, partial: bool) -> Iterator[str]:
+def _check_parity(bundle: Bundle, partial: bool, threads: int, reporter: Reporter) -> Iterator[str]:
     """Compare the parity volumes with the sums file; like volumes, each lies in one folder at least."""
     names = parity_names(bundle)
     if sorted(names) != sorted(filter(sums.is_parity, bundle.sums)):
@@ -199,15 +197,27 @@ def _check_parity(bundle: Bundle, partial: bool) -> Iterator[str]:
     for file in bundle.manifest.parity.files if bundle.manifest.parity else ():
         if file.name not in bundle.sums:
             yield f"the parity covers {file.name}, which {sums.SUMS} doesn't list"
+    places: dict[Path, str] = {}
     for name in names:
         there = [folder / name for folder in bundle.folders if (folder / name).is_file()]
         if name in bundle.sums and (there or not partial):
-            yield from _check_small(there[0] if there else bundle.folders[0] / name, bundle.sums[name])
+            places[there[0] if there else bundle.folders[0] / name] = bundle.sums[name]
+    if not places:
+        return
+    size = sum(path.stat().st_size for path in places if path.is_file())
+    with reporter.phase("verify parity", size) as meter:
+
+        def check(path: Path) -> list[str]:
+            return [*_check_small(path, places[path], meter.advance)]
+
+        with closing(in_order(check, places, threads, "verify-parity")) as results:
+            for _, found in results:
+                yield from found
 
 
-def _check_small(path: Path, digest: str) -> Iterator[str]:
+def _check_small(path: Path, digest: str, advance: Callable[[int], None] = lambda _: None) -> Iterator[str]:
     try:
-        if sha256_of(path) != digest:
+        if sha256_of(path, advance) != digest:
             yield f"{path.name} differs from {sums.SUMS} ({path.parent})"
     except OSError as problem:
         yield f"{path.name} can't be read: {problem.strerror} ({path.parent})"

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import psutil
+
 from bundler.common.disk_trouble import DYING
 from bundler.common.durable import open_plain
 from bundler.errors import DamagedError
@@ -60,6 +62,14 @@ class _OpenFiles:
 
 
 _open_files = _OpenFiles()
+
+
+def crowds(size: int) -> bool:
+    """Tell whether reading so many bytes would put others out of the kernel's cache.
+
+    What is read once isn't needed again soon, and a serving host's weights are.
+    """
+    return size > psutil.virtual_memory().available // 2
 
 
 class VolumeReader(Protocol):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from bundler.archive import turns
 from bundler.archive.bundle import Bundle
 from bundler.archive.turns import files_at_once, heads_move, in_turns
+from bundler.archive.unpack import unpack_bundle
+from bundler.archive.volume_reader import FileVolume, crowds
 from bundler.archive.writer import write_bundle
 from tests.archive.make import FRAME, content, recipe_of
 
@@ -93,3 +96,20 @@ def test_what_the_kernel_knows_nothing_of(tmp_path: Path) -> None:
     assert not heads_move(tmp_path, tmp_path / "nothing")
     assert not heads_move(tmp_path / "nothing")
     assert isinstance(heads_move(Path("/")), bool)
+
+
+@pytest.mark.parametrize("crowding", [True, False])
+def test_what_crowds_the_cache_is_let_go(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crowding: bool
+) -> None:
+    """A bundle larger than half of the free memory would put a serving host's weights out of it."""
+    gone: list[int] = []
+    monkeypatch.setattr("bundler.archive.unpack.crowds", lambda size: crowding and size > 0)
+    monkeypatch.setattr(FileVolume, "forget", lambda _, offset, size: gone.append(size))
+    unpack_bundle(bundle, tmp_path / "out")
+    assert sorted(gone) == (sorted(bundle.manifest.frames.stored) if crowding else [])
+
+
+def test_how_much_crowds_it() -> None:
+    free = psutil.virtual_memory().available
+    assert crowds(free) and not crowds(free // 4)
