@@ -49,7 +49,7 @@ def has_gpu() -> bool:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take how much the fault harness is to do."""
     group = parser.getgroup("faults")
-    group.addoption("--fault-rounds", type=int, default=300, help="rounds of tests/faults")
+    group.addoption("--fault-rounds", type=int, default=200, help="rounds of tests/faults")
     group.addoption("--fault-seed", type=int, default=0, help="seed of tests/faults; 0: a new one")
     group.addoption("--fault-only", default="", help="pack, unpack, fetch or install alone")
 

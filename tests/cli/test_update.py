@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NATIVE = ("--installer", "native")
 SHARD = "weights/tiny-glm4-moe/model-00001-of-00004.safetensors"
 OTHER_SHARD = "weights/tiny-glm4-moe/model-00002-of-00004.safetensors"
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "3"))
 """How many updates and rollbacks are killed; KILLS=200 makes it a long run."""
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.conftest import shared
 from tests.demo.shell import Shell, StepError
 
+pytestmark = pytest.mark.xdist_group("demo")
+"""One process runs it, and none waits for it meanwhile."""
 PROJECT = Path(__file__).resolve().parents[2]
 
 
