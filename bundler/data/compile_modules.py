@@ -36,7 +36,7 @@ def compile_module(path):
         with contextlib.suppress(Exception):
             py_compile.compile(path, cfile=str(new), doraise=True)
         # On a full disk Python leaves it cut short.
-        if is_whole(new):
+        if new.is_file() and is_code(new.read_bytes()):
             return
         new.unlink(missing_ok=True)
 
@@ -44,24 +44,23 @@ def compile_module(path):
 def is_current(source, compiled):
     """Say whether a compiled module is that of its source and can be read; remove one that can't."""
     try:
-        with compiled.open("rb") as file:
-            head = file.read(HEADER)
-        status = source.stat()
+        data, status = compiled.read_bytes(), source.stat()
     except OSError:
         return False
-    if not is_whole(compiled):
+    if not is_code(data):
         compiled.unlink()
         return False
+    head = data[:HEADER]
     by_time = struct.pack("<LLL", 0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
     # Other flags than 0 say that the source's digest counts, not its time.
     return head[:4] == importlib.util.MAGIC_NUMBER and (head[4:8] != bytes(4) or head[4:] == by_time)
 
 
-def is_whole(compiled):
-    """Say whether a compiled module can be read."""
+def is_code(data):
+    """Say whether a compiled module's bytes can be read."""
     try:
-        marshal.loads(compiled.read_bytes()[HEADER:])
-    except (OSError, EOFError, ValueError, TypeError):
+        marshal.loads(data[HEADER:])
+    except (EOFError, ValueError, TypeError):
         return False
     return True
 

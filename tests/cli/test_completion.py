@@ -15,6 +15,7 @@ import pytest
 from bundler.cli.main import MODULES
 from tests.cli.conftest import PROJECT
 from tests.serve.conftest import make_installation
+from tests.support.terminal import read_to_end
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,13 +101,7 @@ def test_a_key_press(variables: dict[str, str], tmp_path: Path) -> None:
     )
     os.close(follower)
     os.write(leader, begun.encode())
-    seen = b""
-    try:
-        while part := os.read(leader, 65536):
-            seen += part
-    except OSError:
-        # So a pseudo-terminal says that nobody is at its other end.
-        pass
+    seen = read_to_end(leader)
     os.close(leader)
     assert process.wait(30) == 0
     assert b"bundler completion zsh" in seen and b"#compdef bundler" in seen

@@ -36,18 +36,22 @@ def start(folder: Path, *words: object, output: int = subprocess.PIPE) -> subpro
     )
 
 
-def test_told_to_end(tmp_path: Path) -> None:
-    words = ("unpack", little(tmp_path, 250_000_000), tmp_path / "to", "--no-install", "--skip-preflight")
-    process = start(tmp_path, *words, "--threads", "1")
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("unpacking little")
-    journal = tmp_path / "to/.bundler/journal"
+def end_amid(process: subprocess.Popen[str], journal: Path) -> None:
+    """Tell a command to end once its journal knows frames, and look at how it does."""
     while not journal.exists() or b'"frames"' not in journal.read_bytes():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert said.splitlines()[-1] == "interrupted: the same command goes on where it stopped"
+
+
+def test_told_to_end(tmp_path: Path) -> None:
+    words = ("unpack", little(tmp_path, 250_000_000), tmp_path / "to", "--no-install", "--skip-preflight")
+    process = start(tmp_path, *words, "--threads", "1")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("unpacking little")
+    end_amid(process, tmp_path / "to/.bundler/journal")
     again = run_bundler(*words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "going on: " in again.stderr
@@ -60,13 +64,7 @@ def test_a_pack_told_to_end_while_it_writes_volumes(tiny_model: Path, tmp_path: 
     words = ("pack", "--model", model, "--all-files", "--volume-size", "100MB", "--threads", "1")
     process = start(tmp_path, *words, "-o", tmp_path / "cut")
     cut = tmp_path / "cut" / "tiny"
-    journal = cut / ".pack-journal"
-    while not journal.exists() or b'"frames"' not in journal.read_bytes():
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert said.splitlines()[-1] == "interrupted: the same command goes on where it stopped"
+    end_amid(process, cut / ".pack-journal")
     assert not (cut / "SHA256SUMS").exists()
     again = run_bundler(*words, "-o", tmp_path / "cut", cwd=tmp_path)
     assert again.returncode == 0, again.stderr

@@ -18,6 +18,7 @@ from bundler.cli import progress
 from bundler.cli.progress import BarReporter, LineReporter, reporter
 from bundler.host.finding import Finding, table
 from tests.cli.conftest import PROJECT
+from tests.support.terminal import read_to_end
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,13 +59,7 @@ def in_terminal(columns: int, *words: str, **variables: str) -> str:
         env={**kept, "PYTHONPATH": str(PROJECT), "TERM": "xterm", **variables},
     )
     os.close(follower)
-    seen = b""
-    try:
-        while part := os.read(leader, 65536):
-            seen += part
-    except OSError:
-        # So a pseudo-terminal says that nobody is at its other end.
-        pass
+    seen = read_to_end(leader)
     os.close(leader)
     assert process.wait(30) in (0, 2)
     return seen.decode()

@@ -13,6 +13,7 @@ import pytest
 
 from bundler.errors import ServeError
 from bundler.serve.stacks import main_frames, places
+from tests.support.terminal import read_to_end
 
 from .conftest import Bench
 from .test_process import wait_for
@@ -159,12 +160,7 @@ def test_a_stage_that_stays_is_one_line(bench: Bench, terminal: bool) -> None:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
     process = subprocess.Popen(command, cwd=bench.root, env=bench.env | {"STANDIN": "silent"}, stderr=theirs)
     os.close(theirs)
-    output = b""
-    try:
-        while data := os.read(mine, 65536):
-            output += data
-    except OSError:
-        pass
+    output = read_to_end(mine)
     process.wait(timeout=30)
     text = output.decode()
     lines = text.replace("\r", "\n").splitlines()
